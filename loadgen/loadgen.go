@@ -1,0 +1,107 @@
+// Package loadgen is the io_uring load generator: open-loop arrivals, one
+// pinned worker per ring, latency counted from the intended send time.
+package loadgen
+
+import (
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Target is where the requests go. Only loopback and unix addresses, and
+// addresses in a network namespace of the project's own, are accepted.
+type Target struct {
+	Network string // tcp, udp, unix
+	Address string // host:port, or a socket path
+}
+
+// Op is one request as a Source states it, before a codec puts it on the wire.
+// Key and Body belong to the Source until its next call of Next.
+type Op struct {
+	Kind   uint8  // the source's own; for the frame codec a frame.Kind
+	Stream uint32 // the logical writer; requests of one stream keep their order on one connection
+	Tenant uint32
+	Token  uint64 // the source's own; given back to Check
+	Key    []byte
+	Body   []byte
+}
+
+// Reply is one answer as a codec read it. Body aliases the receive buffer.
+type Reply struct {
+	Status uint8 // 0 is success
+	Body   []byte
+}
+
+// Judgement is a Source's view of one answer.
+type Judgement uint8
+
+const (
+	Right   Judgement = iota // the right answer
+	Refused                  // a well-formed answer that says no
+	Wrong                    // an answer that can't be: the trial is void
+)
+
+// Source states the requests and judges the answers of one trial. A Run calls
+// it from one goroutine per worker; Fork gives each worker its own part.
+type Source interface {
+	// Next fills op for the given stream.
+	Next(stream uint32, op *Op)
+	// Check judges the answer to an earlier op, known by its stream and token.
+	// It is also told of requests that never got one: reply is then nil.
+	Check(stream uint32, token uint64, reply *Reply) Judgement
+}
+
+// Config describes one measured run.
+type Config struct {
+	Target      Target
+	Codec       string  // frame, http1, resp
+	Arrival     string  // constant, poisson, burst, closed
+	RatePerS    float64 // offered; ignored when closed
+	BurstLen    int     // arrivals per burst
+	Streams     int     // logical writers; closed: each has one request outstanding
+	Connections int     // streams are spread over them
+	InFlightMax int     // per connection, bounds memory; what waits for it is counted
+	Warmup      time.Duration
+	Duration    time.Duration
+	Timeout     time.Duration // per request
+	Seed        uint64
+	CPUs        []int // one worker each; empty: one unpinned worker
+	Source      Source
+	// OnTick, if set, is called about ten times a second from another goroutine.
+	OnTick func(Tick)
+}
+
+// Tick is one interval of progress.
+type Tick struct {
+	OffsetNs  int64 // from the start of the measured part, at the interval's end
+	Completed uint64
+	P50Ns     int64
+	P99Ns     int64
+}
+
+// Result is what one run measured; only requests intended inside the measured
+// part (after the warm-up) count.
+type Result struct {
+	ElapsedNs  int64
+	Intended   uint64
+	Sent       uint64
+	Completed  uint64
+	Errors     uint64
+	Timeouts   uint64
+	Wrong      uint64
+	Unsent     uint64
+	InFlight   uint64
+	Waited     uint64
+	FirstWrong string // says what was wrong with the first wrong answer
+
+	Latency *hdrhistogram.Histogram // from the intended send time, ns
+	Service *hdrhistogram.Histogram // from the actual send, ns
+	Lag     *hdrhistogram.Histogram // intended to actual send, ns
+
+	Timeline  []Tick
+	CPUNs     int64   // of all workers
+	BusyShare float64 // CPU time over wall time, per worker
+	Saturated bool
+	Features  []string // ring features in use, such as multishot_recv, buf_ring, fixed_file
+	Invalid   []string // reasons why this run must not be trusted
+}
