@@ -3,7 +3,11 @@
 // benchmark text, plots, comparison and the gate.
 package reports
 
-import "time"
+import (
+	"time"
+
+	"github.com/nexuscore-labs/nexus/reports/stats"
+)
 
 // SchemaVersion is the version of Result's JSON. It changes when a field is
 // removed or changes its meaning; readers refuse versions they don't know.
@@ -75,14 +79,9 @@ type Latency struct {
 	Max   int64   `json:"max"`
 }
 
-// Interval is an estimate with its confidence interval.
-type Interval struct {
-	Center     float64 `json:"center"`
-	Lo         float64 `json:"lo"`
-	Hi         float64 `json:"hi"`
-	Confidence float64 `json:"confidence"` // 0.95
-	N          int     `json:"n"`          // trials or pairs behind it
-}
+// Interval is an estimate with its confidence interval: center, lo, hi,
+// confidence and n. Use its Ptr for nullable fields.
+type Interval = stats.Interval
 
 // ThresholdResult is the verdict on one threshold.
 type ThresholdResult struct {
