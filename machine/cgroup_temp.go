@@ -1,0 +1,55 @@
+package machine
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// TempBases are the folders in which runs make their temporary folders: where
+// Clean must look.
+func TempBases() []string {
+	bases := []string{os.TempDir()}
+	if bases[0] != "/var/tmp" {
+		bases = append(bases, "/var/tmp")
+	}
+	return bases
+}
+
+// NewTempRoot makes a folder nexus-<pid>-xxxx, with its owner file, on a file
+// system that a disk stands behind: durability on tmpfs costs nothing and
+// measures nothing. The caller removes it.
+func NewTempRoot() (string, error) {
+	var failed []error
+	for _, base := range TempBases() {
+		memory, err := inMemory(base)
+		if err == nil && memory {
+			err = fmt.Errorf("%s lies in memory", base)
+		}
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		dir, err := os.MkdirTemp(base, fmt.Sprintf("%s%d-*", CgroupPrefix, os.Getpid()))
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		if err := WriteOwner(dir); err != nil {
+			return "", errors.Join(err, os.RemoveAll(dir))
+		}
+		return dir, nil
+	}
+	return "", fmt.Errorf("make a temporary folder on a disk (TMPDIR names one): %w", errors.Join(failed...))
+}
+
+// inMemory reports whether dir lies on tmpfs or ramfs, statfs(2).
+func inMemory(dir string) (bool, error) {
+	var stat unix.Statfs_t
+	if err := unix.Statfs(dir, &stat); err != nil {
+		return false, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return uint32(stat.Type) == unix.TMPFS_MAGIC || uint32(stat.Type) == unix.RAMFS_MAGIC, nil
+}

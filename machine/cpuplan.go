@@ -1,0 +1,92 @@
+package machine
+
+import (
+	"fmt"
+	"runtime"
+	"sort"
+
+	"golang.org/x/sys/unix"
+)
+
+// generatorCPUsMax bounds the generator: more workers than this never were the
+// bottleneck, and every one is a CPU that the contender lacks.
+const generatorCPUsMax = 8
+
+// CPUPlan says who may run where during a trial. The sets don't overlap unless
+// the machine offers a single CPU; then Shared is true and says why.
+type CPUPlan struct {
+	Generator []int
+	Contender []int
+	System    []int  // left to the kernel, the runner and everything else
+	Shared    bool   // generator and contender share a CPU
+	Note      string // one sentence for the report; empty when all is separate
+}
+
+// PlanCPUs splits the CPUs that the calling process may use.
+//
+// With four or more, CPU order decides: the lowest is left to the system (it
+// takes most interrupts), the generator gets at most a quarter of the rest from
+// the top, the contender what lies between. With two or three the lowest is the
+// contender's and the highest the generator's: interrupts then disturb the
+// contender alone, for every contender alike. NUMA is not looked at.
+func PlanCPUs() (CPUPlan, error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return CPUPlan{}, fmt.Errorf("read the CPU affinity: %w", err)
+	}
+	var allowed []int
+	for cpu := 0; cpu < len(set)*64; cpu++ {
+		if set.IsSet(cpu) {
+			allowed = append(allowed, cpu)
+		}
+	}
+	return planCPUs(allowed)
+}
+
+func planCPUs(allowed []int) (CPUPlan, error) {
+	cpus := append([]int(nil), allowed...)
+	sort.Ints(cpus)
+	n := len(cpus)
+	switch {
+	case n == 0:
+		return CPUPlan{}, fmt.Errorf("plan the CPUs: this process may use none")
+	case n == 1:
+		return CPUPlan{
+			Generator: cpus, Contender: cpus, System: cpus, Shared: true,
+			Note: "one CPU: the generator takes time from the contender, so latencies are upper bounds and rates lower bounds",
+		}, nil
+	case n < 4:
+		return CPUPlan{
+			Generator: cpus[n-1:], Contender: cpus[:n-1], System: cpus,
+			Note: fmt.Sprintf("%d CPUs: none is left to the system, so its work disturbs the measured ones", n),
+		}, nil
+	}
+	generators := min(max(1, (n-1)/4), generatorCPUsMax)
+	return CPUPlan{
+		System:    cpus[:1],
+		Contender: cpus[1 : n-generators],
+		Generator: cpus[n-generators:],
+	}, nil
+}
+
+// Map is the plan as a result's environment shows it.
+func (p CPUPlan) Map() map[string][]int {
+	return map[string][]int{"generator": p.Generator, "contender": p.Contender, "system": p.System}
+}
+
+// PinThread binds the calling goroutine to its thread and that thread to cpus.
+// The caller must end the goroutine without unlocking, so that the runtime
+// throws the thread away and its affinity with it. Children inherit the
+// affinity, sched_setaffinity(2).
+func PinThread(cpus []int) error {
+	runtime.LockOSThread()
+	var set unix.CPUSet
+	set.Zero()
+	for _, cpu := range cpus {
+		set.Set(cpu)
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("pin to CPUs %s: %w", formatCPUs(cpus), err)
+	}
+	return nil
+}
