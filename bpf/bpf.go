@@ -3,23 +3,14 @@
 // beside it.
 package bpf
 
-import "github.com/nexuscore-labs/nexus/bpf/hist"
+import "github.com/nexuscore-labs/nexus/bpf/probe"
 
-// Histogram is one distribution of one probe.
-type Histogram struct {
-	Probe string // syscall, runqueue, offcpu, block, uring, fault
-	Label string // fdatasync, write, ...
-	Unit  string // ns, bytes, count
-	hist.Histogram
-}
+// Histogram is one distribution of one probe: its Probe, Label and Unit, and
+// the embedded hist.Histogram.
+type Histogram = probe.Histogram
 
 // Counter is one counter of one probe.
-type Counter struct {
-	Probe string
-	Label string
-	Value float64
-	Unit  string
-}
+type Counter = probe.Counter
 
 // Snapshot is what the probes counted between Start and Stop.
 type Snapshot struct {
@@ -28,9 +19,12 @@ type Snapshot struct {
 	NotMeasured []string // "hardware counters: no PMU on this machine"
 }
 
-// Attachment says how one probe is attached.
+// Attachment says how one program of one probe is attached.
 type Attachment struct {
 	Probe   string
-	Program string
+	Program string // what it is attached to, such as sched_switch
 	Rung    string // fentry, tp_btf, raw_tracepoint, tracepoint, kprobe, perf_event
+	// VerifiedInstructions is how many instructions the verifier walked; 0 for
+	// perf events and where the kernel doesn't say.
+	VerifiedInstructions uint32
 }

@@ -1,0 +1,246 @@
+// Package probe is what every probe shares on the Go side: the switch that
+// turns an attached probe on for one cgroup, and the reading of its maps.
+// The C half is headers/probe.bpf.h.
+package probe
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/nexuscore-labs/nexus/bpf/attach"
+	"github.com/nexuscore-labs/nexus/bpf/hist"
+)
+
+// Histogram is one distribution of one probe.
+type Histogram struct {
+	Probe string // syscall, runqueue, offcpu, oncpu, block, uring
+	Label string // fdatasync, write, ...
+	Unit  string // ns, bytes, count
+	hist.Histogram
+}
+
+// Counter is one counter of one probe.
+type Counter struct {
+	Probe string
+	Label string
+	Value float64
+	Unit  string
+}
+
+// Reading is what one probe counted while it was on.
+type Reading struct {
+	Histograms  []Histogram
+	Counters    []Counter
+	NotMeasured []string
+}
+
+// Append adds o's rows to r.
+func (r *Reading) Append(o Reading) {
+	r.Histograms = append(r.Histograms, o.Histograms...)
+	r.Counters = append(r.Counters, o.Counters...)
+	r.NotMeasured = append(r.NotMeasured, o.NotMeasured...)
+}
+
+// Options choose how probes are attached.
+type Options struct {
+	// Rung forces one rung of the attach ladder; empty takes the first that works.
+	Rung attach.Rung
+}
+
+// Probe is an attached probe. It is not safe for concurrent use.
+type Probe interface {
+	Attached() *attach.Attached
+	// Start zeroes the maps and begins to count the events of one cgroup of
+	// the v2 hierarchy (not of its descendants).
+	Start(cgroupID uint64) error
+	// Disable ends counting. A program that is already running may still add
+	// its event until Quiesce returns.
+	Disable() error
+	// Read returns what was counted. Call it after Disable and Quiesce.
+	Read() (Reading, error)
+	// Close detaches everything.
+	Close() error
+}
+
+// Stop disables p, waits for running programs and reads it.
+func Stop(p Probe) (Reading, error) {
+	if err := p.Disable(); err != nil {
+		return Reading{}, err
+	}
+	if err := Quiesce(); err != nil {
+		return Reading{}, err
+	}
+	return p.Read()
+}
+
+// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
+const membarrierGlobal = 1
+
+// Quiesce waits until every BPF program that was running when it was called has
+// ended. Programs run inside RCU read-side sections, and membarrier(2)'s GLOBAL
+// command is synchronize_rcu.
+func Quiesce() error {
+	_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("wait for running BPF programs: membarrier: %w", errno)
+	}
+	return nil
+}
+
+// Core is the part of a probe that is the same in all of them.
+type Core struct {
+	name       string
+	attached   *attach.Attached
+	target     *ebpf.Variable
+	since      *ebpf.Variable
+	histograms *ebpf.Map // nil when the probe has none
+	counters   *ebpf.Map
+	counterLen int
+	zeroHist   []hist.Raw
+	missesOld  uint64
+}
+
+// NewCore wraps an attached collection whose C code includes probe.bpf.h.
+func NewCore(name string, attached *attach.Attached) (*Core, error) {
+	coll := attached.Collection
+	c := &Core{name: name, attached: attached,
+		target: coll.Variables["target_cgroup"], since: coll.Variables["since_ns"],
+		histograms: coll.Maps["histograms"], counters: coll.Maps["counters"]}
+	if c.target == nil || c.since == nil || c.counters == nil {
+		return nil, fmt.Errorf("probe %s: the object lacks target_cgroup, since_ns or counters", name)
+	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count possible CPUs: %w", err)
+	}
+	c.zeroHist = make([]hist.Raw, cpus)
+	c.counterLen = int(c.counters.ValueSize()) / 8
+	return c, nil
+}
+
+// Attached says how the probe is attached.
+func (c *Core) Attached() *attach.Attached { return c.attached }
+
+// Close detaches the probe and frees its maps.
+func (c *Core) Close() error { return c.attached.Close() }
+
+// Start zeroes histograms and counters and switches the probe on.
+func (c *Core) Start(cgroupID uint64) error {
+	if cgroupID == 0 {
+		return fmt.Errorf("start probe %s: cgroup id 0 means off", c.name)
+	}
+	if err := c.zero(); err != nil {
+		return fmt.Errorf("zero the maps of probe %s: %w", c.name, err)
+	}
+	misses, err := c.attached.RecursionMisses()
+	if err != nil {
+		return err
+	}
+	c.missesOld = misses
+	var now unix.Timespec
+	// bpf_ktime_get_ns reads the same clock.
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("read the monotonic clock: %w", err)
+	}
+	if err := c.since.Set(uint64(now.Nano())); err != nil {
+		return fmt.Errorf("set since_ns of probe %s: %w", c.name, err)
+	}
+	if err := c.target.Set(cgroupID); err != nil {
+		return fmt.Errorf("set the target of probe %s: %w", c.name, err)
+	}
+	return nil
+}
+
+// Disable switches the probe off.
+func (c *Core) Disable() error {
+	if err := c.target.Set(uint64(0)); err != nil {
+		return fmt.Errorf("switch off probe %s: %w", c.name, err)
+	}
+	return nil
+}
+
+func (c *Core) zero() error {
+	if c.histograms != nil {
+		for slot := range c.histograms.MaxEntries() {
+			if err := c.histograms.Put(slot, c.zeroHist); err != nil {
+				return fmt.Errorf("histogram %d: %w", slot, err)
+			}
+		}
+	}
+	zero := make([][]byte, len(c.zeroHist))
+	for i := range zero {
+		zero[i] = make([]byte, 8*c.counterLen)
+	}
+	if err := c.counters.Put(uint32(0), zero); err != nil {
+		return fmt.Errorf("counters: %w", err)
+	}
+	return nil
+}
+
+// Histogram sums one slot over the CPUs.
+func (c *Core) Histogram(slot uint32) (hist.Histogram, error) {
+	var h hist.Histogram
+	var perCPU []hist.Raw
+	if err := c.histograms.Lookup(slot, &perCPU); err != nil {
+		return h, fmt.Errorf("read histogram %d of probe %s: %w", slot, c.name, err)
+	}
+	for i := range perCPU {
+		h.AddRaw(&perCPU[i])
+	}
+	return h, nil
+}
+
+// Label names one slot of the histograms map.
+type Label struct {
+	Slot  uint32
+	Probe string
+	Label string
+	Unit  string
+}
+
+// Histograms returns the slots that counted anything.
+func (c *Core) Histograms(labels []Label) ([]Histogram, error) {
+	var out []Histogram
+	for _, l := range labels {
+		h, err := c.Histogram(l.Slot)
+		if err != nil {
+			return nil, err
+		}
+		if h.Count() != 0 {
+			out = append(out, Histogram{Probe: l.Probe, Label: l.Label, Unit: l.Unit, Histogram: h})
+		}
+	}
+	return out, nil
+}
+
+// Counts sums the counters over the CPUs.
+func (c *Core) Counts() ([]uint64, error) {
+	var perCPU [][]byte
+	if err := c.counters.Lookup(uint32(0), &perCPU); err != nil {
+		return nil, fmt.Errorf("read the counters of probe %s: %w", c.name, err)
+	}
+	out := make([]uint64, c.counterLen)
+	for _, raw := range perCPU {
+		if len(raw) < 8*c.counterLen {
+			return nil, errors.New("counters: short value")
+		}
+		for i := range out {
+			out[i] += binary.NativeEndian.Uint64(raw[8*i:])
+		}
+	}
+	return out, nil
+}
+
+// Skipped returns how often the kernel refused to enter one of the probe's
+// programs since Start because the CPU already ran it: events that were lost.
+func (c *Core) Skipped() (uint64, error) {
+	now, err := c.attached.RecursionMisses()
+	if err != nil {
+		return 0, err
+	}
+	return now - c.missesOld, nil
+}
