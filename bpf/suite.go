@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/nexuscore-labs/nexus/bpf/attach"
@@ -77,7 +76,6 @@ func Open(opts Options) (*Suite, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer btf.FlushKernelSpec() // some 10 MB that only loading needs
 	s := &Suite{}
 	var reasons []error
 	for _, o := range selected {

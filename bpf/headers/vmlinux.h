@@ -35,7 +35,10 @@ typedef __u16 __sum16;
 typedef __u32 __wsum;
 
 typedef _Bool bool;
-enum { false = 0, true = 1 };
+enum {
+	false = 0,
+	true = 1
+};
 
 /* uapi/linux/bpf.h: stable numbers. */
 enum bpf_map_type {
