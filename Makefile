@@ -6,6 +6,7 @@
 DAY  ?= 7
 MODE ?= quick
 ARGS ?=
+TESTFLAGS ?=
 
 GO ?= go
 # giouring reaches two unexported syscall functions by linkname, which the
@@ -33,7 +34,7 @@ lab: setup ## set up and run the lab of DAY in MODE, then print its report's pat
 	$(NEXUS) run day$(shell printf '%02d' $(DAY)) --mode $(MODE) $(ARGS)
 
 test: ## all tests
-	$(GO) test ./...
+	$(GO) test $(TESTFLAGS) ./...
 
 race: ## the tests of shared state under the race detector
 	$(GO) test -race ./...
