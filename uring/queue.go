@@ -234,16 +234,6 @@ func (r *Ring) ForEach(f func(*CQE)) int {
 	return int(head - first)
 }
 
-// Now is CLOCK_MONOTONIC in ns, the clock of SubmitAndWaitUntil and of
-// absolute timeouts.
-func Now() int64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return 0 // cannot fail for this clock, see clock_gettime(2)
-	}
-	return ts.Nano()
-}
-
 // tryAbsTimer asks the kernel by waiting for a moment long past.
 func (r *Ring) tryAbsTimer() bool {
 	if r.features&featExtArg == 0 {

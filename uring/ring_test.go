@@ -573,6 +573,21 @@ func TestNothingAllocatesPerOperation(t *testing.T) {
 	}
 }
 
+func TestNowIsClockMonotonic(t *testing.T) {
+	for range 100 {
+		before := Now()
+		var ts unix.Timespec
+		if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+			t.Fatal(err)
+		}
+		after := Now()
+		const slackNs = 20_000 // width of the calibration, on a busy machine
+		if ts.Nano() < before-slackNs || ts.Nano() > after+slackNs {
+			t.Fatalf("CLOCK_MONOTONIC %d is outside %d to %d", ts.Nano(), before, after)
+		}
+	}
+}
+
 func TestBadOptions(t *testing.T) {
 	for _, o := range []Options{{Entries: EntriesMax + 1}, {Entries: 8, CQEntries: 4 * EntriesMax}, {Entries: 8, CQEntries: 2}} {
 		if r, err := New(o); err == nil {
