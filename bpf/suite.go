@@ -7,8 +7,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/nexuscore-labs/nexus/bpf/attach"
+	"github.com/nexuscore-labs/nexus/bpf/blockprobe"
+	"github.com/nexuscore-labs/nexus/bpf/faultprobe"
 	"github.com/nexuscore-labs/nexus/bpf/probe"
+	"github.com/nexuscore-labs/nexus/bpf/schedprobe"
 	"github.com/nexuscore-labs/nexus/bpf/syscallprobe"
+	"github.com/nexuscore-labs/nexus/bpf/uringprobe"
 )
 
 // Options choose what a Suite loads. The zero value loads everything by the
@@ -42,6 +46,10 @@ func adapt[P probe.Probe](open func(probe.Options) (P, error)) func(probe.Option
 func openers() []opener {
 	return []opener{
 		{"syscall", adapt(syscallprobe.Open)},
+		{"sched", adapt(schedprobe.Open)},
+		{"fault", adapt(faultprobe.Open)},
+		{"block", adapt(blockprobe.Open)},
+		{"uring", adapt(uringprobe.Open)},
 	}
 }
 

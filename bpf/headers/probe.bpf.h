@@ -57,6 +57,9 @@ static __always_inline bool current_is_target(u64 target)
 	return bpf_get_current_cgroup_id() == target;
 }
 
+/* Reads a field: see task_cgroup for trusted. */
+#define FIELD(trusted, ptr, field) ((trusted) ? (ptr)->field : BPF_CORE_READ(ptr, field))
+
 /*
  * Cgroup of a task that need not be current. trusted says that the verifier
  * knows the pointer's type (tp_btf, fentry), which allows plain loads; from any

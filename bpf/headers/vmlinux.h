@@ -7,6 +7,9 @@
 #ifndef NEXUS_VMLINUX_H
 #define NEXUS_VMLINUX_H
 
+/* Tells bpf_tracing.h that registers have their kernel names. */
+#define __VMLINUX_H__
+
 typedef signed char __s8;
 typedef unsigned char __u8;
 typedef short __s16;
@@ -70,8 +73,11 @@ struct kernfs_node {
 	u64 id;
 };
 
+struct cgroup_root;
+
 struct cgroup {
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 struct css_set {

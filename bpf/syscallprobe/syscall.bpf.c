@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-// go:build ignore
+//go:build ignore
 
 #include "../headers/probe.bpf.h"
 #include "syscall.h"
