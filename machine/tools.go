@@ -1,0 +1,165 @@
+package machine
+
+import (
+	"context"
+	"io/fs"
+	"os/exec"
+	"path"
+	"regexp"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Purpose says what a tool or package is for; Setup installs by purpose.
+type Purpose string
+
+const (
+	// ForRun is what a lab's contenders or comparisons need at run time.
+	ForRun Purpose = "run"
+	// ForGenerate rebuilds the committed BPF, Wasm and Go code.
+	ForGenerate Purpose = "generate"
+	// ForReports looks at reports in a real browser.
+	ForReports Purpose = "reports"
+)
+
+// Tool is a program that the project can use, and the package that brings it.
+type Tool struct {
+	ID       string   // capability id: tool.clang
+	Name     string   // as people call it
+	Commands []string // names on PATH, best first
+	Folders  []string // glob patterns, beside PATH, without the leading slash
+	Version  []string // arguments that print the version
+	Purpose  Purpose
+	Debian   []string // packages
+	Other    string   // likely names elsewhere
+	Costs    string   // what its absence costs
+}
+
+// tools lists what the labs, the build and the report checks use. Nothing here
+// is needed to build or to run day 7.
+var tools = []Tool{
+	{ID: "tool.clang", Name: "clang", Commands: []string{"clang-19"}, Version: []string{"--version"}, Purpose: ForGenerate,
+		Debian: []string{"clang-19", "llvm-19"}, Other: "clang, llvm (version 19)", Costs: "can't rebuild the committed BPF objects and Wasm guests; running labs does not need it"},
+	{ID: "tool.lld", Name: "lld", Commands: []string{"wasm-ld-19", "ld.lld-19"}, Version: []string{"--version"}, Purpose: ForGenerate,
+		Debian: []string{"lld-19"}, Other: "lld (version 19)", Costs: "can't link the committed Wasm guests again; running labs does not need it"},
+	{ID: "tool.clang-format", Name: "clang-format", Commands: []string{"clang-format-19"}, Version: []string{"--version"}, Purpose: ForGenerate,
+		Debian: []string{"clang-format-19"}, Other: "clang-tools-extra (version 19)", Costs: "the C lint of .ci/run is skipped"},
+	{ID: "tool.bpftool", Name: "bpftool", Commands: []string{"bpftool"}, Folders: []string{"usr/sbin", "sbin"}, Version: []string{"version"}, Purpose: ForGenerate,
+		Debian: []string{"bpftool"}, Other: "bpftool", Costs: "can't list loaded programs and pins by hand, nor make the vmlinux header anew"},
+	{ID: "tool.chromium", Name: "chromium", Commands: []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}, Version: []string{"--version"}, Purpose: ForReports,
+		Debian: []string{"chromium"}, Other: "chromium", Costs: "the browser checks of the HTML report are skipped; reports are still made"},
+	{ID: "tool.postgres", Name: "PostgreSQL", Commands: []string{"postgres"}, Folders: []string{"usr/lib/postgresql/*/bin", "usr/pgsql-*/bin"}, Version: []string{"--version"}, Purpose: ForRun,
+		Debian: []string{"postgresql"}, Other: "postgresql-server", Costs: "labs with a PostgreSQL contender need POSTGRES_URL instead; day 7 has none"},
+	{ID: "tool.redis", Name: "Redis", Commands: []string{"redis-server", "valkey-server"}, Version: []string{"--version"}, Purpose: ForRun,
+		Debian: []string{"redis-server"}, Other: "redis or valkey", Costs: "labs with a Redis contender need REDIS_URL instead; day 7 has none"},
+	{ID: "tool.fio", Name: "fio", Commands: []string{"fio"}, Version: []string{"--version"}, Purpose: ForRun,
+		Debian: []string{"fio"}, Other: "fio", Costs: "the generator's file I/O can't be compared with fio"},
+	{ID: "tool.wrk", Name: "wrk", Commands: []string{"wrk"}, Version: []string{"--version"}, Purpose: ForRun,
+		Debian: []string{"wrk"}, Other: "wrk", Costs: "the generator's HTTP rate can't be compared with wrk"},
+}
+
+// toolByID returns the tool with a capability id.
+func toolByID(id string) (Tool, bool) {
+	for _, t := range tools {
+		if t.ID == id {
+			return t, true
+		}
+	}
+	return Tool{}, false
+}
+
+// locateTools finds each tool on a PATH (colon separated) or in its usual
+// folders and returns the absolute path by tool id. The version that sorts
+// last wins among several folders.
+func locateTools(root fs.FS, searchPath string) map[string]string {
+	found := map[string]string{}
+	for _, t := range tools {
+		if name := locate(root, t, searchPath); name != "" {
+			found[t.ID] = name
+		}
+	}
+	return found
+}
+
+func locate(root fs.FS, t Tool, searchPath string) string {
+	var folders []string
+	for _, folder := range strings.Split(searchPath, ":") {
+		if strings.HasPrefix(folder, "/") {
+			folders = append(folders, strings.TrimPrefix(path.Clean(folder), "/"))
+		}
+	}
+	for _, pattern := range t.Folders {
+		matches, err := fs.Glob(root, pattern)
+		if err != nil {
+			continue
+		}
+		sort.Sort(sort.Reverse(sort.StringSlice(matches)))
+		folders = append(folders, matches...)
+	}
+	for _, command := range t.Commands {
+		for _, folder := range folders {
+			name := path.Join(folder, command)
+			info, err := fs.Stat(root, name)
+			if err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o111 != 0 {
+				return "/" + name
+			}
+		}
+	}
+	return ""
+}
+
+// toolVersionTimeout bounds each question for a version.
+const toolVersionTimeout = 2 * time.Second
+
+// toolVersionsAtOnceMax bounds how many tools are asked at the same time.
+const toolVersionsAtOnceMax = 2
+
+// toolVersions asks each tool for its version and returns them by tool id; a
+// tool that does not answer in time has the version "unknown".
+func toolVersions(ctx context.Context, located map[string]string) map[string]string {
+	var (
+		mu       sync.Mutex
+		wg       sync.WaitGroup
+		versions = make(map[string]string, len(located))
+		slots    = make(chan struct{}, toolVersionsAtOnceMax)
+	)
+	for id, name := range located {
+		t, known := toolByID(id)
+		if !known {
+			continue
+		}
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			v := askVersion(ctx, name, t.Version)
+			mu.Lock()
+			defer mu.Unlock()
+			versions[strings.TrimPrefix(id, "tool.")] = v
+		})
+	}
+	wg.Wait()
+	return versions
+}
+
+// askVersion ignores the exit status: wrk prints its version and exits with 1.
+func askVersion(ctx context.Context, name string, args []string) string {
+	ctx, cancel := context.WithTimeout(ctx, toolVersionTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = time.Second
+	out, _ := cmd.CombinedOutput()
+	return parseVersion(string(out))
+}
+
+var versionPattern = regexp.MustCompile(`\bv?=?(\d+\.\d+(?:\.\d+)*(?:-rc\d+)?)\b`)
+
+// parseVersion takes the first dotted number out of what a tool says of itself.
+func parseVersion(text string) string {
+	m := versionPattern.FindStringSubmatch(text)
+	if m == nil {
+		return "unknown"
+	}
+	return m[1]
+}
