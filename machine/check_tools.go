@@ -23,7 +23,7 @@ func toolFindings(located, versions map[string]string, family string) []Finding 
 			findings = append(findings, f)
 			continue
 		}
-		f.Title, f.Detail = t.Name+" "+versions[strings.TrimPrefix(t.ID, "tool.")], name
+		f.Title, f.Detail = strings.TrimSpace(t.Name+" "+versions[strings.TrimPrefix(t.ID, "tool.")]), name
 		findings = append(findings, f)
 	}
 	return findings

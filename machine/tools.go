@@ -30,6 +30,7 @@ type Tool struct {
 	Name     string   // as people call it
 	Commands []string // names on PATH, best first
 	Folders  []string // glob patterns, beside PATH, without the leading slash
+	Files    []string // for a library: glob patterns of what shows that it is there, in place of Commands
 	Version  []string // arguments that print the version
 	Purpose  Purpose
 	Debian   []string // packages
@@ -46,6 +47,8 @@ var tools = []Tool{
 		Debian: []string{"lld-19"}, Other: "lld (version 19)", Costs: "can't link the committed Wasm guests again; running labs does not need it"},
 	{ID: "tool.clang-format", Name: "clang-format", Commands: []string{"clang-format-19"}, Version: []string{"--version"}, Purpose: ForGenerate,
 		Debian: []string{"clang-format-19"}, Other: "clang-tools-extra (version 19)", Costs: "the C lint of .ci/run is skipped"},
+	{ID: "tool.libbpf", Name: "libbpf headers", Files: []string{"usr/include/bpf/bpf_helpers.h"}, Purpose: ForGenerate,
+		Debian: []string{"libbpf-dev"}, Other: "libbpf-devel", Costs: "can't rebuild the committed BPF objects; running labs does not need it"},
 	{ID: "tool.bpftool", Name: "bpftool", Commands: []string{"bpftool"}, Folders: []string{"usr/sbin", "sbin"}, Version: []string{"version"}, Purpose: ForGenerate,
 		Debian: []string{"bpftool"}, Other: "bpftool", Costs: "can't list loaded programs and pins by hand, nor make the vmlinux header anew"},
 	{ID: "tool.chromium", Name: "chromium", Commands: []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}, Version: []string{"--version"}, Purpose: ForReports,
@@ -84,6 +87,11 @@ func locateTools(root fs.FS, searchPath string) map[string]string {
 }
 
 func locate(root fs.FS, t Tool, searchPath string) string {
+	for _, pattern := range t.Files {
+		if matches, err := fs.Glob(root, pattern); err == nil && len(matches) > 0 {
+			return "/" + matches[0]
+		}
+	}
 	var folders []string
 	for _, folder := range strings.Split(searchPath, ":") {
 		if strings.HasPrefix(folder, "/") {
@@ -127,7 +135,7 @@ func toolVersions(ctx context.Context, located map[string]string) map[string]str
 	)
 	for id, name := range located {
 		t, known := toolByID(id)
-		if !known {
+		if !known || len(t.Commands) == 0 {
 			continue
 		}
 		wg.Go(func() {
