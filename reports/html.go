@@ -1,0 +1,95 @@
+package reports
+
+import (
+	"bytes"
+	"embed"
+	"fmt"
+	"html/template"
+	"time"
+
+	"github.com/nexuscore-labs/nexus/reports/chart"
+	"github.com/nexuscore-labs/nexus/reports/quantity"
+)
+
+//go:embed templates
+var templateFiles embed.FS
+
+// page is what the HTML template gets.
+type page struct {
+	*Result
+	Heading, Kicker, VerdictText string
+	Facts                        []fact
+	Headlines, Tables            []table
+	Figures                      []chart.Chart
+}
+
+// fact is one gate as a headline figure.
+type fact struct {
+	Doc, Value, Detail, Limit string
+	Status                    cell
+}
+
+func (v *view) htmlText() ([]byte, error) {
+	p := page{
+		Result: v.Result, Heading: v.heading(), Kicker: v.kicker(), VerdictText: verdictText(v.Verdict),
+		Facts: v.facts(), Tables: v.tables(), Figures: v.figures(),
+	}
+	for _, point := range v.headlines() {
+		p.Headlines = append(p.Headlines, v.headlineTable(point))
+	}
+	return renderHTML("report", p)
+}
+
+func renderHTML(name string, data any) ([]byte, error) {
+	css, err := templateFiles.ReadFile("templates/style.css")
+	if err != nil {
+		return nil, err
+	}
+	pages, err := template.New("").Funcs(template.FuncMap{
+		"css": func() template.CSS { return template.CSS(string(css) + chart.CSS) },
+		"svg": func(c chart.Chart, wide bool) template.HTML {
+			if wide {
+				return template.HTML(c.SVG(chart.Wide)) // SVG escapes all text itself
+			}
+			return template.HTML(c.SVG(chart.Narrow))
+		},
+	}).ParseFS(templateFiles, "templates/*.tmpl")
+	if err != nil {
+		return nil, fmt.Errorf("parse templates: %w", err)
+	}
+	var out bytes.Buffer
+	if err := pages.ExecuteTemplate(&out, name, data); err != nil {
+		return nil, fmt.Errorf("render %s: %w", name, err)
+	}
+	return out.Bytes(), nil
+}
+
+func (v *view) heading() string { return fmt.Sprintf("Day %d: %s", v.Day, v.Title) }
+
+func (v *view) kicker() string {
+	return fmt.Sprintf("%s · %s mode · %s · took %s", v.Lab, v.Mode, v.StartedAt.UTC().Format("2006-01-02 15:04 MST"),
+		time.Duration(v.ElapsedNs).Round(100*time.Millisecond))
+}
+
+// verdictText says a verdict with what it means.
+func verdictText(v Verdict) string {
+	meaning := map[Verdict]string{
+		VerdictPass: "✓ PASS", VerdictFail: "✗ FAIL",
+		VerdictInconclusive: "? INCONCLUSIVE: the intervals straddle a limit",
+		VerdictInvalid:      "! INVALID: this measurement must not be trusted",
+	}
+	return meaning[v]
+}
+
+func (v *view) facts() []fact {
+	var facts []fact
+	for _, g := range v.Gates {
+		unit := quantity.Of(g.Unit)
+		f := fact{Doc: g.Doc, Value: unit.FormatPtr(g.Value), Detail: g.where(), Limit: "limit " + compareSign(g.Compare) + " " + unit.Format(g.Limit), Status: status(g.Status)}
+		if g.CI != nil {
+			f.Detail = bounds(unit, g.CI) + " " + f.Detail
+		}
+		facts = append(facts, f)
+	}
+	return facts
+}
