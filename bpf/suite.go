@@ -9,6 +9,7 @@ import (
 	"github.com/nexuscore-labs/nexus/bpf/attach"
 	"github.com/nexuscore-labs/nexus/bpf/blockprobe"
 	"github.com/nexuscore-labs/nexus/bpf/faultprobe"
+	"github.com/nexuscore-labs/nexus/bpf/perfcounters"
 	"github.com/nexuscore-labs/nexus/bpf/probe"
 	"github.com/nexuscore-labs/nexus/bpf/schedprobe"
 	"github.com/nexuscore-labs/nexus/bpf/syscallprobe"
@@ -50,6 +51,7 @@ func openers() []opener {
 		{"fault", adapt(faultprobe.Open)},
 		{"block", adapt(blockprobe.Open)},
 		{"uring", adapt(uringprobe.Open)},
+		{"perf", adapt(perfcounters.Open)},
 	}
 }
 
