@@ -74,7 +74,7 @@ func (v *view) percentileCurve(point string) chart.Chart {
 		X:       chart.Axis{Label: "percentile →", Unit: quantity.Share, Scale: chart.Nines},
 		Y:       chart.Axis{Label: "latency (log) — lower is better", Unit: quantity.Ns, Scale: chart.Log},
 	}
-	const perDecade = 12
+	const perDecade = 24
 	v.eachLatency(point, func(l chart.Line, at place) {
 		for _, p := range PercentileCurve(v.latency[at], perDecade) {
 			l.X, l.Y = append(l.X, p.Share), append(l.Y, p.ValueNs)
@@ -90,6 +90,7 @@ func (v *view) cdf(point string) chart.Chart {
 		Caption: latencyCaption + "Further left is better.",
 		X:       chart.Axis{Label: "latency (log) — further left is better", Unit: quantity.Ns, Scale: chart.Log},
 		Y:       chart.Axis{Label: "share of requests answered within", Unit: quantity.Share, Zero: true},
+		Legend:  true,
 	}
 	const bounds = 120
 	v.eachLatency(point, func(l chart.Line, at place) {

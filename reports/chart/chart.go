@@ -73,6 +73,7 @@ type Chart struct {
 	Caption string // one sentence: what is shown and which direction is better
 	X, Y    Axis
 	Lines   []Line
+	Legend  bool // name the lines below: they all end in one place
 	Marks   []Mark
 	Bars    []Bar     // X is their axis
 	Heat    []HeatRow // X is their axis, cut at HeatEdges

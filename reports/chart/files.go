@@ -6,8 +6,10 @@ import (
 	"image/color"
 	"math"
 
+	xfont "golang.org/x/image/font"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 )
@@ -56,13 +58,17 @@ func (c *Chart) Files() (svg, png []byte, err error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("plot %s: %w", c.Name, err)
 	}
+	const width, margin = 7.5 * vg.Inch, 12
 	for format, into := range map[string]*[]byte{"svg": &svg, "png": &png} {
-		writer, err := p.WriterTo(7.5*vg.Inch, height, format)
+		canvas, err := draw.NewFormattedCanvas(width, height, format)
 		if err != nil {
 			return nil, nil, fmt.Errorf("plot %s: %w", c.Name, err)
 		}
+		whole := draw.New(canvas)
+		fill(whole, color.White, whole.Min.X, whole.Max.Y, whole.Max.X, whole.Min.Y)
+		p.Draw(draw.Crop(whole, margin, -margin, margin, -margin))
 		var out bytes.Buffer
-		if _, err := writer.WriteTo(&out); err != nil {
+		if _, err := canvas.WriteTo(&out); err != nil {
 			return nil, nil, fmt.Errorf("plot %s: %w", c.Name, err)
 		}
 		*into = out.Bytes()
@@ -79,6 +85,11 @@ func (c *Chart) plot() (*plot.Plot, vg.Length, error) {
 	x, y := c.extents()
 	p.X.Min, p.X.Max = x.low, x.high
 	p.X.Scale, p.X.Tick.Marker = scale{c.X}, ticker{c.X, 8}
+	for _, style := range []*text.Style{&p.Title.TextStyle, &p.Legend.TextStyle, &p.X.Label.TextStyle, &p.X.Tick.Label, &p.Y.Label.TextStyle, &p.Y.Tick.Label} {
+		style.Font.Variant, style.Font.Size = "Sans", 10
+	}
+	p.Title.TextStyle.Font.Size, p.Title.TextStyle.Font.Weight = 12, xfont.WeightBold
+	p.Legend.Padding, p.Legend.YPosition = 2, 0
 	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
 		axis.LineStyle.Color, axis.Tick.LineStyle.Color, axis.Tick.Label.Color, axis.Label.TextStyle.Color = muted, muted, muted, ink
 	}

@@ -90,7 +90,7 @@ func (d *drawing) lines(c *Chart) {
 	for _, t := range yTicks {
 		f.left = math.Max(f.left, labelWidth(t.Label)+8)
 	}
-	direct := d.width >= Wide && len(c.Lines) > 1
+	direct := d.width >= Wide && len(c.Lines) > 1 && !c.Legend
 	if direct {
 		longest := 0.0
 		for _, l := range c.Lines {
@@ -145,7 +145,7 @@ func (d *drawing) xAxis(c *Chart, f frame, x extent) {
 		if t.Label == "" || at-half < used+6 {
 			continue
 		}
-		middle := math.Min(at, d.width-half-2)
+		middle := math.Max(half+2, math.Min(at, d.width-half-2))
 		d.text(middle, f.bottom+16, "muted mid", t.Label)
 		used = middle + half
 	}

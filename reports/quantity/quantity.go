@@ -121,7 +121,7 @@ func Digits(value float64) string {
 		return strconv.FormatFloat(value, 'f', 0, 64)
 	}
 	text := strconv.FormatFloat(value, 'f', max(0, 2-magnitude), 64)
-	if whole, fraction, found := strings.Cut(text, "."); found && strings.Trim(fraction, "0") == "" && value == math.Trunc(value) {
+	if whole, fraction, found := strings.Cut(text, "."); found && strings.Trim(fraction, "0") == "" && math.Abs(value-math.Round(value)) < 1e-9*math.Abs(value) {
 		return whole
 	}
 	return text
