@@ -42,7 +42,7 @@ type Options struct {
 // Start begins to count the events of one cgroup, Stop ends it.
 type Probes interface {
 	Start(cgroupID uint64) error
-	Stop() (*bpf.Snapshot, error)
+	Stop() (bpf.Snapshot, error)
 	Attachments() []bpf.Attachment
 }
 

@@ -1,0 +1,83 @@
+package scenarios
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+)
+
+// slot is one trial that the plan asks for. If it turns out invalid it is
+// repeated in place, so that its round stays a round.
+type slot struct {
+	index     int
+	contender string
+	point     *Point
+	round     int
+	seed      uint64 // of the trial's requests; equal for all contenders of the round and point
+	probesOff bool   // measures what the probes cost
+}
+
+func (s slot) String() string {
+	text := fmt.Sprintf("%s at %s, round %d", s.contender, s.point.ID, s.round)
+	if s.probesOff {
+		text += ", probes off"
+	}
+	return text
+}
+
+// plan returns the trials in the order in which they are to run. Every round
+// holds each contender once per point, so that what changes on the machine
+// during the run changes for all alike. Inside a round the points, and at each
+// point the contenders, are in an order drawn from the seed; the contenders of
+// one point follow each other, which keeps the trials of a pair close.
+// The same scenario gives the same plan.
+func plan(s *Scenario) []slot {
+	var out []slot
+	random := rand.New(rand.NewPCG(s.Seed, trialSeed(s.Seed, "plan", 0)))
+	rounds := 0
+	for i := range s.Points {
+		rounds = max(rounds, s.Points[i].Trials)
+	}
+	if s.Overhead != nil {
+		rounds = max(rounds, s.Overhead.Trials)
+	}
+	for round := range rounds {
+		for _, i := range random.Perm(len(s.Points)) {
+			at := slotsOf(s, &s.Points[i], round)
+			random.Shuffle(len(at), func(a, b int) { at[a], at[b] = at[b], at[a] })
+			out = append(out, at...)
+		}
+	}
+	for i := range out {
+		out[i].index = i
+	}
+	return out
+}
+
+// slotsOf returns one round's trials at one point.
+func slotsOf(s *Scenario, p *Point, round int) []slot {
+	var out []slot
+	seed := trialSeed(s.Seed, p.ID, round)
+	withProbes := map[string]bool{}
+	if round < p.Trials {
+		for _, name := range p.Contenders {
+			out = append(out, slot{contender: name, point: p, round: round, seed: seed})
+			withProbes[name] = true
+		}
+	}
+	if o := s.Overhead; o != nil && o.Point == p.ID && round < o.Trials {
+		out = append(out, slot{contender: o.Contender, point: p, round: round, seed: seed, probesOff: true})
+		if !withProbes[o.Contender] {
+			out = append(out, slot{contender: o.Contender, point: p, round: round, seed: seed})
+		}
+	}
+	return out
+}
+
+// trialSeed derives a seed from the scenario's.
+func trialSeed(seed uint64, what string, round int) uint64 {
+	text := fmt.Sprintf("nexus %d %q %d", seed, what, round)
+	sum := sha256.Sum256([]byte(text))
+	return binary.LittleEndian.Uint64(sum[:])
+}

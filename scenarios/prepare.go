@@ -1,0 +1,190 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nexuscore-labs/nexus/machine"
+	"github.com/nexuscore-labs/nexus/reports"
+)
+
+// prepare checks everything that can be checked before the first trial, opens
+// the run's folder and reads what an interrupted run has done.
+func (r *runner) prepare(ctx context.Context) error {
+	o := &r.options
+	if o.Lab == nil || o.Scenario == nil && o.Resume == "" {
+		return usageError("", "run: a lab and a scenario are needed")
+	}
+	if o.Scenario == nil {
+		scenario, err := LoadResumed(o.Resume)
+		if err != nil {
+			return err
+		}
+		o.Scenario = scenario
+	}
+	if err := o.Scenario.checkLab(o.Lab); err != nil {
+		return err
+	}
+	if err := checkNeeds(ctx, o.Lab); err != nil {
+		return err
+	}
+	if err := r.prepareBench(); err != nil {
+		return err
+	}
+	r.slots = plan(o.Scenario)
+	return r.prepareFolder()
+}
+
+// checkNeeds ends the run when the machine lacks what the lab can't do without.
+func checkNeeds(ctx context.Context, lab *Lab) error {
+	missing, err := machine.Needs(ctx, lab.Needs, machine.DoctorOptions{})
+	if err != nil {
+		return environmentError("", "look at what this machine can do: %w", err)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	lines := make([]string, len(missing))
+	for i := range missing {
+		lines[i] = fmt.Sprint(missing[i])
+	}
+	return environmentError("`nexus doctor` explains each", "this machine lacks what day %d needs: %s", lab.Day, strings.Join(lines, "; "))
+}
+
+func (r *runner) prepareBench() error {
+	o := &r.options
+	self := o.Self
+	if self == "" {
+		path, err := os.Executable()
+		if err != nil {
+			return environmentError("", "find the own binary: %w", err)
+		}
+		self = path
+	}
+	cpus := o.CPUs
+	if len(cpus.Contender) == 0 || len(cpus.Generator) == 0 {
+		planned, err := machine.PlanCPUs()
+		if err != nil {
+			return environmentError("", "%w", err)
+		}
+		cpus = planned
+	}
+	r.bench = bench{lab: o.Lab, scenario: o.Scenario, self: self, cpus: cpus, probes: o.Probes, groups: true}
+	if cpus.Note != "" {
+		r.note(cpus.Note)
+	}
+	group, err := machine.NewCgroup()
+	if err == nil {
+		err = group.Remove()
+	}
+	if err != nil {
+		r.bench.groups = false
+		r.note(fmt.Sprintf("a cgroup for each contender, and with it the kernel probes: %v", err))
+	}
+	o.Environment.CPUPlan = cpus.Map()
+	return nil
+}
+
+// note adds to what is not measured, once.
+func (r *runner) note(text string) {
+	if !contains(r.notMeasured, text) {
+		r.notMeasured = append(r.notMeasured, text)
+	}
+}
+
+func (r *runner) prepareFolder() error {
+	o := &r.options
+	binary, err := hashFile(r.bench.self)
+	if err != nil {
+		return environmentError("", "%w", err)
+	}
+	now := time.Now()
+	r.record = runRecord{
+		SchemaVersion: reports.SchemaVersion, Scenario: o.Scenario, ScenarioHash: o.Scenario.Hash,
+		Path: o.Scenario.Path, Sets: o.Scenario.Sets, BinaryHash: binary, Environment: o.Environment,
+		Command: o.Command, StartedAt: now,
+	}
+	if o.Resume == "" {
+		r.folder, err = newFolder(o.RunsDir, labName(o.Lab), o.Scenario.Mode, now)
+		if err != nil {
+			return err
+		}
+		r.bench.folder = r.folder.path
+		return r.folder.writeJSON(fileRun, &r.record)
+	}
+	return r.prepareResume()
+}
+
+// prepareResume takes over what the interrupted run has finished.
+func (r *runner) prepareResume() error {
+	then, err := readRunRecord(r.options.Resume)
+	if err != nil {
+		return err
+	}
+	if err := then.sameRun(&r.record); err != nil {
+		return err
+	}
+	r.record = *then
+	if r.folder, err = openFolder(r.options.Resume); err != nil {
+		return err
+	}
+	r.bench.folder = r.folder.path
+	for _, s := range r.slots {
+		record, finished := r.folder.finished(s)
+		if !finished {
+			continue
+		}
+		r.records[s.index] = record
+		r.done++
+		for i := range record.Attempts {
+			r.order = max(r.order, record.Attempts[i].Order+1)
+		}
+	}
+	return nil
+}
+
+func labName(lab *Lab) string { return fmt.Sprintf("day%02d", lab.Day) }
+
+// checkLab complains about names in the scenario that the lab doesn't have.
+func (s *Scenario) checkLab(lab *Lab) error {
+	complaints := &book{}
+	at := func(path string) place {
+		if p, found := s.places[path]; found {
+			return p
+		}
+		return place{file: s.Path, line: 1, col: 1}
+	}
+	if lab.Day != s.Day {
+		complaints.add(at("day"), "", "the scenario is for day %d, the lab is day %d", s.Day, lab.Day)
+	}
+	var contenders, checks []string
+	for i := range lab.Contenders {
+		contenders = append(contenders, lab.Contenders[i].Name)
+	}
+	for i := range lab.Checks {
+		checks = append(checks, lab.Checks[i].Name)
+	}
+	for _, c := range s.Contenders {
+		if !contains(contenders, c.Name) {
+			complaints.add(s.contenderPlace(c.Name), nearest(c.Name, contenders), "day %d has no contender %q: %s", lab.Day, c.Name, oneOf(contenders))
+		}
+	}
+	for _, name := range sortedKeys(s.Checks) {
+		if !contains(checks, name) {
+			complaints.add(at("checks."+name), nearest(name, checks), "day %d has no check %q: %s", lab.Day, name, oneOf(checks))
+		}
+	}
+	return complaints.err()
+}
+
+// contenderPlace is where the file names a contender. Contenders of the other
+// mode shift positions, so it goes by name.
+func (s *Scenario) contenderPlace(name string) place {
+	if p, found := s.places["contender "+name]; found {
+		return p
+	}
+	return place{file: s.Path, line: 1, col: 1}
+}

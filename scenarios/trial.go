@@ -1,0 +1,387 @@
+package scenarios
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nexuscore-labs/nexus/bpf"
+	"github.com/nexuscore-labs/nexus/loadgen"
+	"github.com/nexuscore-labs/nexus/machine"
+	"github.com/nexuscore-labs/nexus/reports"
+)
+
+// stealShareMax is how much of the measured CPUs' time the hypervisor may take
+// before a trial is invalid.
+const stealShareMax = 0.05
+
+// bench is what trials need and share.
+type bench struct {
+	lab      *Lab
+	scenario *Scenario
+	self     string
+	folder   string // of the run
+	temp     string // root of the trials' data folders
+	cpus     machine.CPUPlan
+	probes   Probes
+	groups   bool // cgroups can be made
+	limits   limits
+	drive    func(context.Context, loadgen.Config) (*loadgen.Result, error)
+	progress func(Event)
+	unseen   []string // what the probes said that they could not measure, each once
+}
+
+func (b *bench) contender(name string) *Contender {
+	for i := range b.lab.Contenders {
+		if b.lab.Contenders[i].Name == name {
+			return &b.lab.Contenders[i]
+		}
+	}
+	return nil
+}
+
+// attempt runs one trial once. Its status says how it went; the error is for
+// what ends the run: an interruption, or a machine that can't do it.
+func (b *bench) attempt(ctx context.Context, s slot, order int) (trial reports.Trial, err error) {
+	trial = reports.Trial{
+		Contender: s.contender, Point: pointID(s), Sweep: sweepOf(s), Round: s.round, Order: order,
+		StartedAt: time.Now(), Arrival: s.point.Arrival, OfferedPerS: s.point.RatePerS,
+	}
+	name := fmt.Sprintf("%05d-%s", order, s.contender)
+	dir := filepath.Join(b.temp, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return trial, environmentError("free space or set TMPDIR to a disk with room", "make the contender's folder: %w", err)
+	}
+	defer func() { err = errors.Join(err, removeAll(dir)) }()
+	var group *machine.Cgroup
+	if b.groups {
+		if group, err = machine.NewCgroup(); err != nil {
+			return trial, environmentError("", "%w", err)
+		}
+		defer func() { err = errors.Join(err, group.Remove()) }()
+	}
+	run := trialRun{bench: b, slot: s, trial: &trial, dir: dir, group: group}
+	err = run.do(ctx, filepath.Join(b.folder, "stderr", name+".log"))
+	if err == nil {
+		return trial, nil
+	}
+	var known *Error
+	switch {
+	case ctx.Err() != nil:
+		return trial, ctx.Err()
+	case errors.As(err, &known) && known.Code != ExitContender:
+		return trial, err
+	}
+	trial.Status, trial.Reason = trialFailed, err.Error()
+	return trial, nil
+}
+
+// probesOffSuffix marks the points of trials that measure what probes cost.
+const probesOffSuffix = "/probes=off"
+
+func pointID(s slot) string {
+	if s.probesOff {
+		return s.point.ID + probesOffSuffix
+	}
+	return s.point.ID
+}
+
+func sweepOf(s slot) map[string]float64 {
+	out := map[string]float64{}
+	for key, value := range s.point.Sweep {
+		out[key] = value
+	}
+	if s.probesOff {
+		out["probes"] = 0
+	}
+	return out
+}
+
+// trialRun is one attempt under way.
+type trialRun struct {
+	*bench
+	slot  slot
+	trial *reports.Trial
+	dir   string
+	group *machine.Cgroup
+	child *child
+}
+
+func (t *trialRun) do(ctx context.Context, stderr string) error {
+	spec := TrialSpec{
+		Contender: t.slot.contender, Point: *t.slot.point, Round: t.slot.round,
+		Seed: t.slot.seed, Workload: t.slot.point.Workload,
+	}
+	source, err := t.lab.Source(spec)
+	if err != nil {
+		return usageError("", "make the requests of %s: %w", t.slot, err)
+	}
+	t.child, err = startChild(childSpec{
+		path: t.self, args: t.serveArgs().list(), cpus: t.cpus.Contender,
+		group: t.group, stderr: stderr, limits: t.limits,
+	})
+	if err != nil {
+		return err
+	}
+	defer t.child.abandon()
+	address, err := t.child.awaitReady(ctx)
+	if err != nil {
+		return err
+	}
+	load, err := t.load(ctx, address, source)
+	if err != nil {
+		return err
+	}
+	t.trial.System, err = t.child.stop()
+	if err != nil {
+		return err
+	}
+	if err := t.record(load); err != nil {
+		return err
+	}
+	return t.judge(ctx, spec, source, load)
+}
+
+func (t *trialRun) serveArgs() serveArgs {
+	a := serveArgs{
+		day: t.lab.Day, contender: t.slot.contender, dir: t.dir,
+		network: t.slot.point.Workload.Transport, fd: handshakeFD,
+	}
+	for _, c := range t.scenario.Contenders {
+		if c.Name == t.slot.contender {
+			a.params = c.Params
+		}
+	}
+	return a
+}
+
+// load drives the contender, and measures it meanwhile. It ends early when the
+// contender does.
+func (t *trialRun) load(ctx context.Context, address string, source loadgen.Source) (*loadgen.Result, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-t.child.ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	p := t.slot.point
+	watch := newWatch(t)
+	timer := time.AfterFunc(p.Warmup, watch.start)
+	load, err := t.drive(ctx, loadgen.Config{
+		Target: loadgen.Target{Network: p.Workload.Transport, Address: address},
+		Codec:  p.Workload.Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
+		Streams: p.Writers, Connections: p.Connections, InFlightMax: p.InFlightMax,
+		Warmup: p.Warmup, Duration: p.Duration, Timeout: p.Timeout,
+		Seed: t.slot.seed, CPUs: t.generatorCPUs(), Source: source,
+		OnTick: func(tick loadgen.Tick) {
+			t.progress(Event{
+				Kind: EventTick, Contender: t.slot.contender, Point: p.ID, Round: t.slot.round,
+				ProbesOff: t.slot.probesOff, Tick: tick,
+			})
+		},
+	})
+	timer.Stop()
+	watched := watch.stop()
+	select {
+	case <-t.child.ended:
+		return nil, t.child.failure("ended under load")
+	default:
+	}
+	if err != nil {
+		if generatorImpossible(err) {
+			return nil, environmentError("`nexus doctor` says what io_uring lacks here", "generate load: %w", err)
+		}
+		return nil, contenderError("", "drive the contender: %w%s", err, t.child.stderr.tail())
+	}
+	return load, watched
+}
+
+// generatorCPUs gives the generator no more workers than connections.
+func (t *trialRun) generatorCPUs() []int {
+	return t.cpus.Generator[:min(len(t.cpus.Generator), t.slot.point.Connections)]
+}
+
+// generatorImpossible reports whether the load generator can't work on this
+// machine at all.
+func generatorImpossible(err error) bool {
+	return errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOMEM)
+}
+
+// watch measures the contender and the machine over the measured part of a
+// trial: it starts with a timer at the end of the warm-up.
+type watch struct {
+	t       *trialRun
+	sampler *machine.Sampler
+
+	mu      sync.Mutex
+	started bool
+	stopped bool
+	before  usage
+	err     error
+}
+
+func newWatch(t *trialRun) *watch {
+	options := machine.SamplerOptions{CPUs: t.cpus.Contender}
+	if t.group != nil {
+		options.OwnNs = func() (int64, error) { return machine.CgroupCPUNs(t.group.Path) }
+	}
+	return &watch{t: t, sampler: machine.NewSampler(options)}
+}
+
+func (w *watch) start() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	w.started = true
+	if w.probing() {
+		w.err = w.t.probes.Start(w.t.group.ID)
+	}
+	var err error
+	w.before, err = readUsage(w.t.child.cmd.Process.Pid, w.t.group)
+	w.err = errors.Join(w.err, err, w.sampler.Start())
+}
+
+func (w *watch) probing() bool {
+	return w.t.probes != nil && w.t.group != nil && !w.t.slot.probesOff
+}
+
+// stop takes the last readings and puts them into the trial. It must come
+// before the contender is stopped.
+func (w *watch) stop() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.stopped = true
+	if !w.started {
+		return nil
+	}
+	after, err := readUsage(w.t.child.cmd.Process.Pid, w.t.group)
+	readings, samplerErr := w.sampler.Stop()
+	err = errors.Join(w.err, err, samplerErr)
+	if w.probing() && w.err == nil {
+		snapshot, stopErr := w.t.probes.Stop()
+		err = errors.Join(err, stopErr)
+		w.t.kernel(snapshot)
+	}
+	if err != nil {
+		return fmt.Errorf("measure the contender: %w", err)
+	}
+	w.t.trial.Resources = after.since(w.before)
+	w.t.trial.Resources.StealNs = readings.StealNs
+	for _, reason := range readings.Invalid {
+		w.t.invalid(reason)
+	}
+	limit := stealShareMax * float64(readings.ElapsedNs) * float64(len(w.t.cpus.Contender))
+	if steal := float64(readings.StealOwnNs); steal > limit {
+		w.t.invalid(fmt.Sprintf("the hypervisor took %.1f%% of the contender's CPUs, at most %.0f%% are allowed",
+			100*steal/(limit/stealShareMax), 100*stealShareMax))
+	}
+	return nil
+}
+
+// invalid marks the trial as not to be trusted.
+func (t *trialRun) invalid(reason string) {
+	t.trial.Status = trialInvalid
+	if t.trial.Reason != "" {
+		reason = t.trial.Reason + "; " + reason
+	}
+	t.trial.Reason = reason
+}
+
+// kernel puts what the probes counted into the trial.
+func (t *trialRun) kernel(snapshot bpf.Snapshot) {
+	for i := range snapshot.Histograms {
+		h := &snapshot.Histograms[i]
+		out := reports.KernelHistogram{
+			Probe: h.Probe, Label: h.Label, Unit: h.Unit, Count: h.Count(), Sum: float64(h.Sum),
+			P50: h.Quantile(0.5), P99: h.Quantile(0.99), Max: float64(h.Max()),
+		}
+		for _, bucket := range h.Buckets() {
+			out.Buckets = append(out.Buckets, reports.KernelBucket{Lo: float64(bucket.Lo), Hi: float64(bucket.Hi), Count: bucket.Count})
+		}
+		t.trial.Kernel = append(t.trial.Kernel, out)
+	}
+	for _, text := range snapshot.NotMeasured {
+		if !contains(t.unseen, text) {
+			t.unseen = append(t.unseen, text)
+		}
+	}
+	for _, c := range snapshot.Counters {
+		t.trial.KernelCounts = append(t.trial.KernelCounts, reports.KernelCount{Probe: c.Probe, Label: c.Label, Value: c.Value, Unit: c.Unit})
+	}
+}
+
+// record puts what the generator measured into the trial.
+func (t *trialRun) record(load *loadgen.Result) error {
+	r := t.trial
+	r.ElapsedNs = load.ElapsedNs
+	if load.ElapsedNs > 0 {
+		r.ThroughputPerS = float64(load.Completed) / (float64(load.ElapsedNs) / 1e9)
+	}
+	r.Counts = reports.Counts{
+		Intended: load.Intended, Sent: load.Sent, Completed: load.Completed, Errors: load.Errors,
+		Timeouts: load.Timeouts, Wrong: load.Wrong, Unsent: load.Unsent, InFlight: load.InFlight, Waited: load.Waited,
+	}
+	r.LatencyNs, r.ServiceNs, r.LagNs = reports.LatencyOf(load.Latency), reports.LatencyOf(load.Service), reports.LatencyOf(load.Lag)
+	var errs [3]error
+	r.Histograms.LatencyHDR, errs[0] = reports.EncodeHistogram(load.Latency)
+	r.Histograms.ServiceHDR, errs[1] = reports.EncodeHistogram(load.Service)
+	r.Histograms.LagHDR, errs[2] = reports.EncodeHistogram(load.Lag)
+	if err := errors.Join(errs[:]...); err != nil {
+		return fmt.Errorf("encode histograms: %w", err)
+	}
+	r.Generator = reports.Generator{CPUNs: load.CPUNs, BusyShare: load.BusyShare, Saturated: load.Saturated, Features: load.Features}
+	for _, tick := range load.Timeline {
+		r.Timeline = append(r.Timeline, reports.Tick(tick))
+	}
+	for _, reason := range load.Invalid {
+		t.invalid(reason)
+	}
+	return nil
+}
+
+// judge decides the trial's status: wrong answers make it failed, whatever the
+// measurement was worth.
+func (t *trialRun) judge(ctx context.Context, spec TrialSpec, source loadgen.Source, load *loadgen.Result) error {
+	if load.Wrong > 0 {
+		return contenderError("", "%d wrong answers, the first: %s", load.Wrong, load.FirstWrong)
+	}
+	if load.Completed == 0 {
+		return contenderError("", "no right answer in %s: %d sent, %d refused, %d timed out",
+			time.Duration(load.ElapsedNs).Round(time.Millisecond), load.Sent, load.Errors, load.Timeouts)
+	}
+	if t.lab.Verify != nil {
+		found, err := t.lab.Verify(ctx, Evidence{
+			Spec: spec, Contender: *t.contender(t.slot.contender), Dir: t.dir, Source: source, Load: load,
+		})
+		if err != nil {
+			return contenderError("", "the oracle can't read what the contender left: %w", err)
+		}
+		t.trial.Oracle = found
+		if found.Wrong+found.Lost+found.Phantom > 0 {
+			return contenderError("", "the oracle found %d wrong, %d lost and %d phantom of %d: %s",
+				found.Wrong, found.Lost, found.Phantom, found.Checked, found.Note)
+		}
+	}
+	if t.trial.Status == "" {
+		t.trial.Status = trialOK
+	}
+	return nil
+}
+
+// removeAll removes a trial's data.
+func removeAll(dir string) error {
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove the contender's data: %w", err)
+	}
+	return nil
+}
