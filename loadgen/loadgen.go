@@ -1,8 +1,23 @@
 // Package loadgen is the io_uring load generator: open-loop arrivals, one
 // pinned worker per ring, latency counted from the intended send time.
+//
+// In the open loop a request's intended time comes from the arrival process
+// alone. A slow answer, a full pipeline or a lost connection makes requests
+// wait and never makes them disappear: what waited is counted (Waited) and its
+// latency includes the wait; what could not be sent by the end is Unsent.
+//
+// The closed loop (Config.Arrival "closed") sends a stream's next request when
+// its last was answered. It measures a ceiling, and hides queueing: a server
+// that stalls for a second delays one request per stream and silently spares
+// itself all those that would have arrived meanwhile (coordinated omission).
+// Its latencies say nothing about a load that doesn't wait.
+//
+// For every Result, Intended = Sent + Unsent and
+// Sent = Completed + Errors + Timeouts + Wrong + InFlight.
 package loadgen
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -13,6 +28,12 @@ import (
 type Target struct {
 	Network string // tcp, udp, unix
 	Address string // host:port, or a socket path
+	// Netns is the path of a network namespace, such as /run/netns/x, to open
+	// the sockets in; empty is the process's own.
+	Netns string
+	// Allow is the private subnet of a network namespace that the caller made.
+	// A target address that isn't loopback must lie in it.
+	Allow netip.Prefix
 }
 
 // Op is one request as a Source states it, before a codec puts it on the wire.
@@ -41,13 +62,23 @@ const (
 	Wrong                    // an answer that can't be: the trial is void
 )
 
+// Forker is a Source that gives each worker its own part, so that workers share
+// nothing. Worker w of n asks only for the streams that are on its
+// connections. A Source that is no Forker is called by all workers at once,
+// each for its own streams.
+type Forker interface {
+	Fork(worker, workers int) Source
+}
+
 // Source states the requests and judges the answers of one trial. A Run calls
-// it from one goroutine per worker; Fork gives each worker its own part.
+// it from one goroutine per worker.
 type Source interface {
 	// Next fills op for the given stream.
 	Next(stream uint32, op *Op)
 	// Check judges the answer to an earlier op, known by its stream and token.
-	// It is also told of requests that never got one: reply is then nil.
+	// It is also told of requests that never got one (lost connection, timeout,
+	// never sent): reply is then nil and the judgement ignored. An answer later
+	// than the timeout is dropped.
 	Check(stream uint32, token uint64, reply *Reply) Judgement
 }
 
@@ -93,15 +124,16 @@ type Result struct {
 	InFlight   uint64
 	Waited     uint64
 	FirstWrong string // says what was wrong with the first wrong answer
+	FirstError string // says what the first error was
 
 	Latency *hdrhistogram.Histogram // from the intended send time, ns
 	Service *hdrhistogram.Histogram // from the actual send, ns
 	Lag     *hdrhistogram.Histogram // intended to actual send, ns
 
 	Timeline  []Tick
-	CPUNs     int64   // of all workers
-	BusyShare float64 // CPU time over wall time, per worker
-	Saturated bool
+	CPUNs     int64    // of all workers, over the measured part
+	BusyShare float64  // CPU time without idle spinning over wall time, of the busiest worker
+	Saturated bool     // the generator was the bottleneck, not what it measured
 	Features  []string // ring features in use, such as multishot_recv, buf_ring, fixed_file
 	Invalid   []string // reasons why this run must not be trusted
 }

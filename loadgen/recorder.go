@@ -1,0 +1,184 @@
+package loadgen
+
+import (
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+const (
+	latencyNsMax   = int64(3600e9)
+	latencyDigits  = 3
+	tickNs         = int64(100e6)
+	tickDigits     = 2
+	lagLimitNs     = int64(1e6) // of the generator's own lag, see judge
+	lagShareMax    = 0.001
+	rateErrorMax   = 0.01
+	busyShareMax   = 0.95
+	clockStepNsMax = int64(10e6)
+)
+
+// counts are the measured requests of one worker.
+type counts struct {
+	intended, sent, completed, errors, timeouts, wrong, unsent, waited uint64
+	lagging                                                            uint64 // sent late though nothing held them up
+	wrongUnmeasured                                                    uint64
+	strays                                                             uint64
+	late                                                               uint64
+}
+
+// recorder is one worker's; nothing in it is shared while the worker runs.
+type recorder struct {
+	counts
+	latency, service, lag *hdrhistogram.Histogram
+	tick                  *hdrhistogram.Histogram
+	tickEndNs             int64
+	firstWrong            string
+	firstError            string
+	reports               chan<- tickReport
+	spare                 chan *hdrhistogram.Histogram
+}
+
+// tickReport hands one interval's latencies to the collector, which gives the
+// histogram back.
+type tickReport struct {
+	endNs int64
+	hist  *hdrhistogram.Histogram
+	from  chan<- *hdrhistogram.Histogram
+}
+
+func newRecorder(reports chan<- tickReport) *recorder {
+	r := &recorder{
+		latency: hdrhistogram.New(1, latencyNsMax, latencyDigits),
+		service: hdrhistogram.New(1, latencyNsMax, latencyDigits),
+		lag:     hdrhistogram.New(1, latencyNsMax, latencyDigits),
+		tick:    hdrhistogram.New(1, latencyNsMax, tickDigits),
+		reports: reports,
+		spare:   make(chan *hdrhistogram.Histogram, 1),
+	}
+	r.spare <- hdrhistogram.New(1, latencyNsMax, tickDigits)
+	return r
+}
+
+func record(h *hdrhistogram.Histogram, ns int64) {
+	// The only error is a value out of range, which the bounds exclude.
+	_ = h.RecordValue(min(max(ns, 0), latencyNsMax))
+}
+
+// answered records a right answer to a measured request.
+func (r *recorder) answered(s *slot, nowNs int64) {
+	r.completed++
+	latency := nowNs - s.intendedNs
+	record(r.latency, latency)
+	record(r.service, nowNs-s.sentNs)
+	record(r.tick, latency)
+}
+
+// departed records that a measured request was sent.
+func (r *recorder) departed(s *slot) {
+	r.sent++
+	lag := s.sentNs - s.intendedNs
+	record(r.lag, lag)
+	if s.waited {
+		r.waited++
+	} else if lag > lagLimitNs {
+		r.lagging++
+	}
+}
+
+// endTick gives the interval away without ever waiting: when the collector is
+// behind, the interval grows.
+func (r *recorder) endTick(nowNs int64) {
+	select {
+	case fresh := <-r.spare:
+		select {
+		case r.reports <- tickReport{r.tickEndNs, r.tick, r.spare}:
+			r.tick = fresh
+		default:
+			r.spare <- fresh
+		}
+	default:
+	}
+	for r.tickEndNs <= nowNs {
+		r.tickEndNs += tickNs
+	}
+}
+
+// collector joins the workers' intervals into ticks.
+type collector struct {
+	reports  chan tickReport
+	workers  int
+	startNs  int64
+	onTick   func(Tick)
+	timeline []Tick
+	open     map[int64]*joined
+	spare    []*hdrhistogram.Histogram
+	done     chan struct{}
+}
+
+type joined struct {
+	hist *hdrhistogram.Histogram
+	n    int
+}
+
+func newCollector(workers int, onTick func(Tick)) *collector {
+	return &collector{
+		reports: make(chan tickReport, 4*workers),
+		workers: workers,
+		onTick:  onTick,
+		open:    make(map[int64]*joined),
+		done:    make(chan struct{}),
+	}
+}
+
+// run works until reports is closed, then flushes what is incomplete.
+func (c *collector) run() {
+	defer close(c.done)
+	for r := range c.reports {
+		j := c.open[r.endNs]
+		if j == nil {
+			j = &joined{hist: c.histogram()}
+			c.open[r.endNs] = j
+		}
+		j.hist.Merge(r.hist)
+		j.n++
+		r.hist.Reset()
+		r.from <- r.hist
+		if j.n == c.workers {
+			c.finish(r.endNs)
+		}
+	}
+	for len(c.open) > 0 {
+		first := int64(-1)
+		for endNs := range c.open {
+			if first < 0 || endNs < first {
+				first = endNs
+			}
+		}
+		c.finish(first)
+	}
+}
+
+func (c *collector) histogram() *hdrhistogram.Histogram {
+	if n := len(c.spare); n > 0 {
+		h := c.spare[n-1]
+		c.spare = c.spare[:n-1]
+		return h
+	}
+	return hdrhistogram.New(1, latencyNsMax, tickDigits)
+}
+
+func (c *collector) finish(endNs int64) {
+	j := c.open[endNs]
+	delete(c.open, endNs)
+	t := Tick{
+		OffsetNs:  endNs - c.startNs,
+		Completed: uint64(j.hist.TotalCount()),
+		P50Ns:     j.hist.ValueAtQuantile(50),
+		P99Ns:     j.hist.ValueAtQuantile(99),
+	}
+	j.hist.Reset()
+	c.spare = append(c.spare, j.hist)
+	c.timeline = append(c.timeline, t)
+	if c.onTick != nil {
+		c.onTick(t)
+	}
+}

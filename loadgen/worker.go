@@ -1,0 +1,405 @@
+package loadgen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/nexuscore-labs/nexus/loadgen/codec"
+	"github.com/nexuscore-labs/nexus/loadgen/ring"
+)
+
+const (
+	housekeepingNs  = int64(1e6)
+	spinLeadNs      = int64(60e3) // a pinned worker spins through the last of a wait
+	flushesPerTurn  = 32          // bounds how long a batch of sends delays its last one
+	bufferedMax     = 1 << 20     // bytes encoded ahead per connection
+	partialLenMax   = codec.AnswerLenMax + 64<<10
+	reconnectMinNs  = int64(5e6)
+	reconnectMaxNs  = int64(500e6)
+	serverLostAfter = int64(2e9)
+)
+
+// ErrServerLost says that no connection could be had any more.
+var ErrServerLost = errors.New("the server is gone")
+
+// worker drives its share of the connections. All its methods run on one
+// locked thread.
+type worker struct {
+	set     *ring.Set
+	codec   codec.Codec
+	ordered bool
+	source  Source
+	closed  bool
+	pinned  bool
+	conns   []conn
+	due     due
+	dirty   []int32 // connections with bytes to flush
+	flushed []int32 // connections whose flushed requests want a time stamp
+	rec     *recorder
+
+	startNs, measureNs, endNs int64
+	timeoutNs                 int64
+	nowNs                     int64
+	nextHouseNs               int64
+	timeoutScanNs             int64
+	sent                      bool // in this turn
+
+	connectedCount int
+	toConnect      int
+	connectErr     error
+	fatal          error
+	running        bool
+	stop           *atomic.Bool
+
+	op      Op
+	request codec.Request
+	reply   Reply
+	spinNs  int64
+	cpuNs   int64
+}
+
+// connectAll opens every connection before the clock starts, some at a time so
+// that a short accept queue isn't overrun.
+func (w *worker) connectAll(ctx context.Context) error {
+	const together = 64
+	w.toConnect = 0
+	for ; w.toConnect < min(together, len(w.conns)); w.toConnect++ {
+		w.set.Connect(w.toConnect)
+	}
+	for w.connectedCount < len(w.conns) {
+		if w.connectErr != nil {
+			return w.connectErr
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if _, err := w.set.Wait(ring.Now() + 50e6); err != nil {
+			return err
+		}
+		if err := w.set.Dispatch(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Connected implements ring.Handler.
+func (w *worker) Connected(i int) {
+	c := &w.conns[i]
+	c.up = true
+	c.backoffNs, c.lostSinceNs = 0, 0
+	if w.running {
+		w.pump(c)
+		return
+	}
+	w.connectedCount++
+	if w.toConnect < len(w.conns) && w.connectErr == nil {
+		next := w.toConnect
+		w.toConnect++
+		w.set.Connect(next)
+	}
+}
+
+// Closed implements ring.Handler.
+func (w *worker) Closed(i int, err error) {
+	c := &w.conns[i]
+	if !w.running {
+		if w.connectErr == nil {
+			w.connectErr = fmt.Errorf("%w (is the server running?)", err)
+		}
+		return
+	}
+	w.noteError(err.Error())
+	w.lost(c)
+}
+
+// Writable implements ring.Handler.
+func (w *worker) Writable(i int) {
+	c := &w.conns[i]
+	if w.set.Buffered(i) > 0 {
+		w.markDirty(c)
+	}
+	if c.blocked {
+		w.pump(c)
+	}
+}
+
+// lost ends all requests of a connection and plans its return.
+func (w *worker) lost(c *conn) {
+	if c.up || c.lostSinceNs == 0 {
+		c.lostSinceNs = w.nowNs
+	}
+	c.up = false
+	c.partial = c.partial[:0]
+	for c.head != none {
+		i := c.head
+		s := &c.slots[i]
+		switch s.status {
+		case slotSent:
+			w.failed(c, s, &w.rec.errors)
+		case slotEncoded:
+			w.failed(c, s, &w.rec.unsent)
+		}
+		c.release(i)
+	}
+	c.firstUnsent = none
+	for i := range c.slots {
+		c.slots[i].late = 0
+	}
+	c.backoffNs = min(max(2*c.backoffNs, reconnectMinNs), reconnectMaxNs)
+	c.reconnectAtNs = w.nowNs + c.backoffNs
+	c.blocked = true
+}
+
+// failed ends a request without an answer.
+func (w *worker) failed(c *conn, s *slot, count *uint64) {
+	if s.measured {
+		*count++
+	}
+	w.source.Check(s.stream, s.token, nil)
+	if w.closed {
+		c.pushReady(s.stream, w.nowNs)
+	}
+}
+
+// pump sends what is due on a connection, as far as its pipeline has room.
+func (w *worker) pump(c *conn) {
+	if w.nowNs >= w.endNs {
+		return
+	}
+	if w.closed {
+		for c.readyLen > 0 {
+			if !w.canSend(c) {
+				c.blocked = true
+				return
+			}
+			next := c.popReady()
+			w.encode(c, next.stream, next.sinceNs)
+		}
+		c.blocked = false
+		return
+	}
+	for c.nextNs <= w.nowNs && c.nextNs < w.endNs {
+		if !w.canSend(c) {
+			c.blocked = true
+			return
+		}
+		w.encode(c, c.stream(), c.nextNs)
+		c.nextNs = w.startNs + c.schedule.Next()
+	}
+	c.blocked = false
+	if !c.queued && c.nextNs < w.endNs {
+		c.queued = true
+		w.due.push(c.nextNs, c.id)
+	}
+}
+
+func (w *worker) canSend(c *conn) bool {
+	return c.up && len(c.free) > 0 && w.set.Buffered(c.id) < bufferedMax
+}
+
+// encode puts one request into its connection's buffer.
+func (w *worker) encode(c *conn, stream uint32, intendedNs int64) {
+	w.op = Op{Stream: stream}
+	w.source.Next(stream, &w.op)
+	i, s := c.take()
+	s.intendedNs, s.stream, s.token = intendedNs, stream, w.op.Token
+	s.measured = intendedNs >= w.measureNs && intendedNs < w.endNs
+	s.waited = c.blocked
+	w.request = codec.Request{
+		ID: uint64(s.generation)<<32 | uint64(uint32(i)), Tenant: w.op.Tenant, Kind: w.op.Kind, Key: w.op.Key, Body: w.op.Body,
+	}
+	if s.measured {
+		w.rec.intended++
+	}
+	out, err := w.codec.Append(w.set.Out(c.id), &w.request)
+	if err != nil && w.fatal == nil {
+		w.fatal = fmt.Errorf("the source's request for stream %d: %w", stream, err)
+	}
+	w.set.SetOut(c.id, out)
+	w.markDirty(c)
+}
+
+func (w *worker) markDirty(c *conn) {
+	if !c.dirty {
+		c.dirty = true
+		w.dirty = append(w.dirty, int32(c.id))
+	}
+}
+
+// flush prepares the sends of this turn and stamps their requests.
+func (w *worker) flush() {
+	if len(w.dirty) == 0 {
+		return
+	}
+	for _, i := range w.dirty {
+		c := &w.conns[i]
+		c.dirty = false
+		if w.set.Flush(int(i)) {
+			w.flushed = append(w.flushed, i)
+		}
+	}
+	w.dirty = w.dirty[:0]
+	w.sent = len(w.flushed) > 0
+	if !w.sent {
+		return
+	}
+	// One reading for the batch, taken as late as can be: the entries go to the
+	// kernel next.
+	sentNs := ring.Now()
+	for _, i := range w.flushed {
+		w.stamp(&w.conns[i], sentNs)
+	}
+	w.flushed = w.flushed[:0]
+}
+
+func (w *worker) stamp(c *conn, sentNs int64) {
+	for i := c.firstUnsent; i != none; {
+		s := &c.slots[i]
+		s.sentNs, s.status = sentNs, slotSent
+		if s.measured {
+			w.rec.departed(s)
+		}
+		i = s.next
+	}
+	c.firstUnsent = none
+}
+
+// Received implements ring.Handler.
+func (w *worker) Received(i int, data []byte) {
+	c := &w.conns[i]
+	kept := len(c.partial) > 0
+	if kept {
+		c.partial = append(c.partial, data...)
+		data = c.partial
+	}
+	for len(data) > 0 {
+		response, n, err := w.codec.Parse(data)
+		if err == nil && n > 0 && !response.Push {
+			err = w.answer(c, &response)
+		}
+		if err == nil && n == 0 && len(data) > partialLenMax {
+			err = codec.ErrTooLarge
+		}
+		if err != nil {
+			w.violated(c, err)
+			return
+		}
+		if n == 0 {
+			break
+		}
+		data = data[n:]
+	}
+	if kept || len(data) > 0 {
+		c.partial = append(c.partial[:0], data...)
+	}
+	if w.closed || c.blocked {
+		w.pump(c)
+	}
+}
+
+var (
+	errUnasked = errors.New("an answer to no request that is in flight")
+	errTwice   = errors.New("a second answer to one request, or one with a made-up id")
+)
+
+// answer matches a response with its request and has it judged.
+func (w *worker) answer(c *conn, r *codec.Response) error {
+	i := c.head
+	if !w.ordered {
+		i = int32(uint32(r.ID))
+		if i < 0 || int(i) >= len(c.slots) {
+			return errUnasked
+		}
+		s := &c.slots[i]
+		if uint32(r.ID>>32) != s.generation || s.status == slotFree {
+			if s.late == 0 || uint32(r.ID>>32) > s.generation {
+				return errTwice
+			}
+			s.late--
+			w.rec.late++
+			return nil
+		}
+	}
+	if i == none {
+		return errUnasked
+	}
+	s := &c.slots[i]
+	switch s.status {
+	case slotEncoded:
+		return errUnasked
+	case slotExpired:
+		w.rec.late++
+		c.release(i)
+		return nil
+	}
+	w.judge(c, s, r)
+	c.release(i)
+	return nil
+}
+
+func (w *worker) judge(c *conn, s *slot, r *codec.Response) {
+	w.reply = Reply{Status: r.Status, Body: r.Body}
+	switch w.source.Check(s.stream, s.token, &w.reply) {
+	case Right:
+		if s.measured {
+			w.rec.answered(s, w.nowNs)
+		}
+	case Refused:
+		if s.measured {
+			w.rec.errors++
+		}
+		if w.rec.firstError == "" {
+			w.rec.firstError = fmt.Sprintf("stream %d token %d: refused with status %d: %.80q", s.stream, s.token, r.Status, r.Body)
+		}
+	default:
+		w.wrong(s, fmt.Sprintf("stream %d token %d: status %d body %.80q", s.stream, s.token, r.Status, r.Body))
+	}
+	if w.closed {
+		c.pushReady(s.stream, w.nowNs)
+	}
+}
+
+func (w *worker) wrong(s *slot, what string) {
+	if s.measured {
+		w.rec.wrong++
+	} else {
+		w.rec.wrongUnmeasured++
+	}
+	if w.rec.firstWrong == "" {
+		w.rec.firstWrong = what
+	}
+}
+
+// violated ends a connection whose server broke the protocol. The request that
+// was next to be answered got an answer that can't be; the others got none.
+func (w *worker) violated(c *conn, err error) {
+	w.rec.strays++
+	what := fmt.Sprintf("connection %d: %v", c.id, err)
+	if w.rec.firstWrong == "" {
+		w.rec.firstWrong = what
+	}
+	for i := c.head; i != none; i = c.slots[i].next {
+		s := &c.slots[i]
+		if s.status != slotSent {
+			continue
+		}
+		w.wrong(s, what)
+		w.source.Check(s.stream, s.token, nil)
+		if w.closed {
+			c.pushReady(s.stream, w.nowNs)
+		}
+		c.release(i)
+		break
+	}
+	w.set.Drop(c.id)
+	w.lost(c)
+}
+
+func (w *worker) noteError(what string) {
+	if w.rec.firstError == "" {
+		w.rec.firstError = what
+	}
+}
