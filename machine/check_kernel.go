@@ -71,9 +71,9 @@ func parseKernel(release string) (major, minor int, err error) {
 	if len(parts) < 2 {
 		return 0, 0, fmt.Errorf("kernel release %q has no minor number", release)
 	}
-	digits := strings.TrimRightFunc(parts[1], func(r rune) bool { return r < '0' || r > '9' })
-	if cut := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); cut >= 0 {
-		digits = digits[:cut]
+	digits := parts[1]
+	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		digits = digits[:end]
 	}
 	if major, err = strconv.Atoi(parts[0]); err != nil {
 		return 0, 0, fmt.Errorf("kernel release %q: %w", release, err)
