@@ -1,0 +1,92 @@
+package convoy
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+)
+
+// inodeLock is the function that the lesson attaches a kprobe to.
+const inodeLock = "inode_lock"
+
+// relatedSymbols are what a probe could hold on to instead: the functions on the
+// path of an append, and the entry point of kprobes themselves.
+var relatedSymbols = []string{
+	"down_write", "up_write", "rwsem_down_write_slowpath", "lock_two_nondirectories",
+	"vfs_write", "ext4_file_write_iter", "ext4_buffered_write_iter", "xfs_file_write_iter",
+	"btrfs_file_write_iter", "generic_file_write_iter", registerKprobe,
+	"__tracepoint_contention_begin", "__traceiter_contention_begin",
+}
+
+// registerKprobe is built only with CONFIG_KPROBES.
+const registerKprobe = "register_kprobe"
+
+// Symbol is a line of /proc/kallsyms without its address.
+type Symbol struct {
+	Name   string
+	Type   byte   // as in nm(1): T and t are code
+	Module string // "" for the kernel itself
+}
+
+// InodeLockSymbolResult says what the running kernel has to probe.
+type InodeLockSymbolResult struct {
+	Exact    []Symbol // named inode_lock
+	Variants []Symbol // inode_lock.constprop.0 and the like: clones that the compiler made
+	Related  []Symbol // of the path of an append
+	Kprobes  bool     // the kernel has register_kprobe
+	Symbols  int      // how many were looked at
+}
+
+// InodeLockSymbol looks through /proc/kallsyms. kptr_restrict hides addresses
+// there, not names.
+func InodeLockSymbol() (InodeLockSymbolResult, error) {
+	file, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		return InodeLockSymbolResult{}, notMeasurable(fmt.Errorf("read the kernel's symbols: %w", err))
+	}
+	defer file.Close()
+	result, err := symbols(file)
+	if err != nil {
+		return result, fmt.Errorf("read the kernel's symbols: %w", err)
+	}
+	if result.Symbols == 0 {
+		return result, notMeasurable(fmt.Errorf("/proc/kallsyms is empty"))
+	}
+	return result, nil
+}
+
+// symbols reads lines of address, type, name and, of modules, [module].
+func symbols(r io.Reader) (InodeLockSymbolResult, error) {
+	var result InodeLockSymbolResult
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 3 || len(fields[1]) != 1 {
+			continue
+		}
+		result.Symbols++
+		symbol := Symbol{Name: fields[2], Type: fields[1][0]}
+		if len(fields) > 3 {
+			symbol.Module = strings.Trim(fields[3], "[]")
+		}
+		result.add(symbol)
+	}
+	return result, lines.Err()
+}
+
+func (r *InodeLockSymbolResult) add(s Symbol) {
+	switch {
+	case s.Name == inodeLock && (s.Type == 'T' || s.Type == 't'):
+		r.Exact = append(r.Exact, s)
+	case strings.HasPrefix(s.Name, inodeLock+"."):
+		r.Variants = append(r.Variants, s)
+	case slices.Contains(relatedSymbols, s.Name):
+		r.Related = append(r.Related, s)
+	}
+	if s.Name == registerKprobe {
+		r.Kprobes = true
+	}
+}
