@@ -14,7 +14,6 @@ type Lab struct {
 	Day      int
 	Title    string
 	Question string   // the one sentence that the report answers
-	Scenario string   // the default scenario file, relative to the project's folder
 	Scenario string   // path of the scenario file that runs by default, from the repository's root
 	Needs    []string // capability ids that machine.Probe knows; missing ones end the run with exit code 3
 

@@ -37,7 +37,9 @@ func (r *runner) result(unfinished string) (*reports.Result, error) {
 	} else if s.Overhead != nil {
 		r.note("the cost of the probes: too few pairs of trials with and without them")
 	}
-	r.addChecks(out)
+	if err := r.addChecks(out); err != nil {
+		return nil, err
+	}
 	r.addMethods(out)
 	e := evidence{scenario: s, board: board, metrics: out.Metrics, oracle: out.Oracle}
 	for _, c := range out.Contenders {
@@ -49,8 +51,9 @@ func (r *runner) result(unfinished string) (*reports.Result, error) {
 	return out, nil
 }
 
-// addChecks adds what the finished checks found.
-func (r *runner) addChecks(out *reports.Result) {
+// addChecks adds what the finished checks found, and the claims' verdicts.
+func (r *runner) addChecks(out *reports.Result) error {
+	var judged []reports.ClaimResult
 	for _, c := range r.checks {
 		for _, m := range c.Metrics {
 			if m.Source == "" {
@@ -59,11 +62,14 @@ func (r *runner) addChecks(out *reports.Result) {
 			out.Metrics = append(out.Metrics, m)
 		}
 		addOracle(&out.Oracle, c.Oracle)
-		out.Claims = append(out.Claims, c.Claims...)
+		judged = append(judged, c.Claims...)
 		if c.Error != "" {
 			r.note(fmt.Sprintf("check %s: %s", c.Name, c.Error))
 		}
 	}
+	var err error
+	out.Claims, err = ledger(r.options.Lab, judged, r.options.Command)
+	return err
 }
 
 func addOracle(sum *reports.OracleResult, more reports.OracleResult) {
