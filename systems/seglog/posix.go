@@ -311,3 +311,10 @@ func unmapBuffers(buffers [][]byte) error {
 	}
 	return all
 }
+
+// WriteDurably is one commit without a Committer: it writes p at the offset of
+// a Dir's file and returns when it is durable.
+func WriteDurably(f File, p []byte, offset int64) error {
+	c := posixCommitter{buffers: [][]byte{p}}
+	return c.Commit(f, 0, len(p), offset)
+}
