@@ -3,6 +3,7 @@ package machine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -34,22 +35,37 @@ func cpuCount(facts Facts) Finding {
 	return f
 }
 
+// cpuPinning judges the plan that a run would follow.
 func cpuPinning(facts Facts) Finding {
 	f := Finding{ID: "cpu.pinning", Group: groupCPU, Title: "generator and contender can be pinned apart", Status: OK}
-	cores := coresAllowed(facts)
+	plan, err := planCPUs(facts.CPUsAllowed)
 	switch {
-	case len(facts.CPUsAllowed) < 2:
+	case err != nil:
+		f.Status, f.Title, f.Detail = Absent, "CPUs can't be planned", err.Error()
+		f.Costs, f.Fix = "no lab runs", "give this machine or container at least 2 CPUs"
+		return f
+	case plan.Shared:
 		f.Status, f.Title = Absent, "generator and contender share one CPU"
-		f.Costs = "the generator steals time from what it measures: runs are invalid by their own rules"
+		f.Costs = "the generator takes time from what it measures: runs are invalid by their own rules"
 		f.Fix = "give this machine or container at least 2 CPUs"
-	case cores < 2:
-		f.Status, f.Detail = Warn, "the allowed CPUs are hardware threads of one core"
-		f.Costs = "generator and contender compete for the core's units and caches"
-		f.Fix = "allow CPUs of two cores"
-	default:
-		f.Detail = fmt.Sprintf("%d cores", cores)
+		return f
+	case shareCore(facts.Siblings, plan.Generator, plan.Contender):
+		f.Status, f.Title = Warn, "generator and contender share a core"
+		f.Costs = "their CPUs are hardware threads of one core and compete for its units and caches: absolute numbers come out low"
+		f.Fix = "switch hardware threads off (echo off | sudo tee /sys/devices/system/cpu/smt/control), or allow CPUs of other cores (taskset)"
 	}
+	f.Detail = fmt.Sprintf("generator on CPU %s, contender on %s, the rest of the machine on %s", formatCPUs(plan.Generator), formatCPUs(plan.Contender), formatCPUs(plan.System))
 	return f
+}
+
+// shareCore reports whether any core has a CPU of both sets.
+func shareCore(cores [][]int, a, b []int) bool {
+	for _, core := range cores {
+		if len(intersectNonEmpty(core, a)) > 0 && len(intersectNonEmpty(core, b)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // coresAllowed counts the cores that have at least one allowed CPU.
@@ -98,7 +114,13 @@ func cpuClock(facts Facts) Finding {
 	default:
 		f.Status = Warn
 		f.Costs = "reading the time is a system call on this source: it adds up to a microsecond to every latency"
-		f.Fix = "echo tsc | sudo tee /sys/devices/system/clocksource/clocksource0/current_clocksource"
+		f.Fix = "boot without clocksource= and notsc; this guest is offered none that is read in user space"
+		for _, fast := range []string{"tsc", "kvm-clock"} {
+			if slices.Contains(strings.Fields(facts.ClockSources), fast) {
+				f.Fix = "echo " + fast + " | sudo tee /" + clockSourceFile
+				break
+			}
+		}
 	}
 	return f
 }

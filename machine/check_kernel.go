@@ -50,7 +50,7 @@ func kernelVersion(release string) Finding {
 		f.Status, f.Detail = Warn, err.Error()
 		f.Costs = "can't tell which features to expect; each is probed all the same"
 	case older(major, minor, kernelMajorMin, kernelMinorMin):
-		f.Status = Absent
+		f.Status, f.Title = Absent, f.Title+" is too old"
 		f.Detail = fmt.Sprintf("%d.%d or later is needed", kernelMajorMin, kernelMinorMin)
 		f.Costs, f.Fix = "io_uring and BPF as the labs use them are not there: no lab runs", helpVM
 	case older(major, minor, kernelMajorComfort, kernelMinorComfort):
@@ -103,7 +103,8 @@ func kernelConfig(root fs.FS, release string) Finding {
 	f := Finding{ID: "kernel.config", Group: groupKernel, Title: "kernel configuration", Status: OK}
 	options, source, err := readKernelConfig(root, release)
 	if err != nil {
-		f.Status, f.Detail = Warn, "neither /proc/config.gz nor /boot/config-"+release+" can be read"
+		f.Status, f.Title = Warn, "kernel configuration not readable"
+		f.Detail = "neither /proc/config.gz nor /boot/config-" + release + " can be read"
 		f.Costs = "a refused probe can't be explained by the build option; each feature is probed all the same"
 		return f
 	}
@@ -158,7 +159,7 @@ func btf(root fs.FS) Finding {
 	f := Finding{ID: "btf", Group: groupKernel, Title: "kernel type information (BTF)", Status: OK}
 	info, err := fs.Stat(root, "sys/kernel/btf/vmlinux")
 	if err != nil || info.Size() == 0 {
-		f.Status, f.Detail = Absent, "/sys/kernel/btf/vmlinux is not there"
+		f.Status, f.Title, f.Detail = Absent, "no kernel type information (BTF)", "/sys/kernel/btf/vmlinux is not there"
 		f.Costs, f.Fix = costsNoBTF, "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y (every current distribution's is)"
 		return f
 	}

@@ -34,19 +34,20 @@ type Environment struct {
 
 // Facts is what can be read of the machine without probing it.
 type Facts struct {
-	Hostname    string
-	Kernel      string
-	Arch        string
-	Distro      string // PRETTY_NAME of os-release(5)
-	CPUModel    string
-	CPUsOnline  []int
-	CPUsAllowed []int // of the calling process; a container may have fewer
-	Siblings    [][]int
-	MemoryBytes int64
-	Governor    string // one name, several joined by ",", or "not visible"
-	ClockSource string
-	Virtual     string // kvm, kvm+docker, none, ...
-	Storage     Storage
+	Hostname     string
+	Kernel       string
+	Arch         string
+	Distro       string // PRETTY_NAME of os-release(5)
+	CPUModel     string
+	CPUsOnline   []int
+	CPUsAllowed  []int // of the calling process; a container may have fewer
+	Siblings     [][]int
+	MemoryBytes  int64
+	Governor     string // one name, several joined by ",", or "not visible"
+	ClockSource  string
+	ClockSources string // that the kernel offers, separated by spaces
+	Virtual      string // kvm, kvm+docker, none, ...
+	Storage      Storage
 }
 
 // notVisible is what the kernel does not show, as opposed to what is not there.
@@ -80,18 +81,19 @@ func Inspect(dir string) (Facts, error) {
 func inspectTree(root fs.FS, dir string) Facts {
 	online, _ := parseCPUs(lineOr(root, "sys/devices/system/cpu/online", ""))
 	facts := Facts{
-		Hostname:    lineOr(root, "proc/sys/kernel/hostname", ""),
-		Kernel:      lineOr(root, "proc/sys/kernel/osrelease", ""),
-		Arch:        runtime.GOARCH,
-		Distro:      readOSRelease(root)["PRETTY_NAME"],
-		CPUModel:    cpuModel(root),
-		CPUsOnline:  online,
-		CPUsAllowed: allowedCPUs(root, online),
-		Siblings:    siblings(root, online),
-		MemoryBytes: memoryBytes(root),
-		Governor:    governor(root, online),
-		ClockSource: lineOr(root, "sys/devices/system/clocksource/clocksource0/current_clocksource", notVisible),
-		Virtual:     virtualisation(root),
+		Hostname:     lineOr(root, "proc/sys/kernel/hostname", ""),
+		Kernel:       lineOr(root, "proc/sys/kernel/osrelease", ""),
+		Arch:         runtime.GOARCH,
+		Distro:       readOSRelease(root)["PRETTY_NAME"],
+		CPUModel:     cpuModel(root),
+		CPUsOnline:   online,
+		CPUsAllowed:  allowedCPUs(root, online),
+		Siblings:     siblings(root, online),
+		MemoryBytes:  memoryBytes(root),
+		Governor:     governor(root, online),
+		ClockSource:  lineOr(root, clockSourceFile, notVisible),
+		ClockSources: lineOr(root, "sys/devices/system/clocksource/clocksource0/available_clocksource", ""),
+		Virtual:      virtualisation(root),
 	}
 	if mounts, err := readMounts(root); err == nil {
 		facts.Storage = storageOf(root, mounts, dir)
