@@ -1,0 +1,358 @@
+package host
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+)
+
+//go:generate clang-19 --target=wasm32-unknown-unknown -std=c17 -O2 -mbulk-memory -nostdlib -ffreestanding -Wall -Wextra -Werror -Wno-infinite-recursion -Wl,--no-entry -Wl,--strip-all -Wl,--build-id=none -Wl,-z,stack-size=16384 -o testdata/hostile.wasm testdata/hostile.c
+//go:generate chmod 644 testdata/hostile.wasm
+
+//go:embed testdata/hostile.wasm
+var hostileWasm []byte
+
+var ctx = context.Background()
+
+const testFuel = 1_000_000
+
+func newModule(t testing.TB) (*Runtime, *Module) {
+	t.Helper()
+	r, err := New(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(ctx) })
+	m, err := r.Compile(ctx, hostileWasm, Limits{MemoryLenMax: 1 << 20, FuelPerCall: testFuel})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, m
+}
+
+func instantiate(t testing.TB, m *Module) *Instance {
+	t.Helper()
+	i, err := m.Instantiate(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// call calls an export with one parameter and returns its result.
+func call(t testing.TB, i *Instance, name string, param uint64) (uint64, error) {
+	t.Helper()
+	f, err := i.Func(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack := []uint64{param, 3}
+	err = f.Call(ctx, stack)
+	return stack[0], err
+}
+
+func TestCalls(t *testing.T) {
+	r, m := newModule(t)
+	i := instantiate(t, m)
+	if got, err := call(t, i, "add", 4); got != 7 || err != nil {
+		t.Fatalf("4 + 3 = %d, error %v", got, err)
+	}
+	if _, err := i.Func("absent"); err == nil {
+		t.Fatal("absent function found")
+	}
+	if _, err := i.Memory(1<<20, 1); !errors.Is(err, ErrBounds) {
+		t.Fatalf("memory beyond the end: error %v", err)
+	}
+	if err := i.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := i.Memory(0, 1); !errors.Is(err, ErrDead) {
+		t.Fatalf("memory of a closed instance: error %v", err)
+	}
+	if live := r.Stats().Live.Load(); live != 0 {
+		t.Fatalf("%d instances live", live)
+	}
+}
+
+func TestHostileGuestsAreStoppedAndCounted(t *testing.T) {
+	tests := []struct {
+		export string
+		param  uint64
+		err    error
+		fuel   uint64 // guests out of fuel afterwards
+		traps  uint64
+	}{
+		{"spin", 0, ErrOutOfFuel, 1, 0},
+		{"tree", 200, ErrOutOfFuel, 1, 0},
+		{"count", testFuel + 1, ErrOutOfFuel, 1, 0},
+		{"deep", 0, ErrTrapped, 0, 1}, // the stack ends before the fuel
+		{"trap", 0, ErrTrapped, 0, 1},
+		{"wild", 0, ErrTrapped, 0, 1},
+	}
+	for _, test := range tests {
+		t.Run(test.export, func(t *testing.T) {
+			r, m := newModule(t)
+			honest, hostile := instantiate(t, m), instantiate(t, m)
+			defer honest.Close(ctx)
+			defer hostile.Close(ctx)
+			if test.export == "deep" {
+				// So much fuel that only the stack's limit can be met.
+				m.limits.FuelPerCall = 1 << 40
+			}
+			if _, err := call(t, hostile, test.export, test.param); !errors.Is(err, test.err) {
+				t.Fatalf("error %v, want %v", err, test.err)
+			}
+			if _, err := call(t, hostile, "add", 1); !errors.Is(err, ErrDead) {
+				t.Fatalf("the dead guest answered with error %v", err)
+			}
+			if got, err := call(t, honest, "add", 1); got != 4 || err != nil {
+				t.Fatalf("the other guest answered %d, error %v", got, err)
+			}
+			s := r.Stats()
+			if s.OutOfFuel.Load() != test.fuel || s.Traps.Load() != test.traps {
+				t.Fatalf("%d out of fuel, %d trapped", s.OutOfFuel.Load(), s.Traps.Load())
+			}
+		})
+	}
+}
+
+func TestFuelIsExactAndFilledUpForEachCall(t *testing.T) {
+	_, m := newModule(t)
+	i := instantiate(t, m)
+	defer i.Close(ctx)
+	for range 3 {
+		// One unit is for entering the function.
+		if got, err := call(t, i, "count", testFuel-1); got != testFuel-1 || err != nil {
+			t.Fatalf("counted to %d, error %v", got, err)
+		}
+	}
+	if _, err := call(t, i, "count", testFuel); !errors.Is(err, ErrOutOfFuel) {
+		t.Fatalf("error %v, want %v", err, ErrOutOfFuel)
+	}
+}
+
+func TestMemoryGrowsToItsLimitOnly(t *testing.T) {
+	r, m := newModule(t)
+	i := instantiate(t, m)
+	defer i.Close(ctx)
+	if pages, err := call(t, i, "grow", 0); pages != 16 || err != nil {
+		t.Fatalf("grew to %d pages, error %v", pages, err)
+	}
+	if _, err := i.Memory(1<<20-1, 1); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.Stats().GrowthsRefused.Load(); n != 1 {
+		t.Fatalf("%d growths refused", n)
+	}
+}
+
+// A memory that a former instance wrote all over must come back empty.
+func TestInstancesShareNothing(t *testing.T) {
+	_, m := newModule(t)
+	for round := range 20 {
+		i := instantiate(t, m)
+		if before, err := call(t, i, "keep", 77); before != 0 || err != nil {
+			t.Fatalf("round %d: found %d of a former instance, error %v", round, before, err)
+		}
+		if _, err := call(t, i, "grow", 0); err != nil {
+			t.Fatal(err)
+		}
+		all, err := i.Memory(0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := len(all) / 2; at < len(all); at++ {
+			if all[at] != 0 {
+				t.Fatalf("round %d: byte %d of a fresh memory is %#x", round, at, all[at])
+			}
+			all[at] = 0xee
+		}
+		if err := i.Close(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestPool(t *testing.T) {
+	r, m := newModule(t)
+	p, err := NewPool(m, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for worker := range uint64(8) {
+		wg.Go(func() {
+			for range 50 {
+				i, err := p.Get(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if before, err := call(t, i, "keep", worker+1); before != 0 || err != nil {
+					t.Errorf("instance was used before: %d, error %v", before, err)
+				}
+				if worker == 0 {
+					call(t, i, "trap", 0)
+				}
+				if err := i.Close(ctx); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := p.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if s := r.Stats(); s.Live.Load() != 0 || s.Traps.Load() != 50 {
+		t.Fatalf("%d live, %d traps", s.Live.Load(), s.Traps.Load())
+	}
+}
+
+func TestPoolFillsItself(t *testing.T) {
+	r, m := newModule(t)
+	p, err := NewPool(m, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close(ctx)
+	deadline := time.Now().Add(20 * time.Second)
+	for len(p.ready) < 3 {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d instances ready", len(p.ready))
+		}
+		time.Sleep(time.Millisecond)
+	}
+	i, err := p.Get(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer i.Close(ctx)
+	if n := r.Stats().FromPool.Load(); n != 1 {
+		t.Fatalf("%d instances came from the pool", n)
+	}
+}
+
+func TestCompileRefuses(t *testing.T) {
+	r, _ := newModule(t)
+	limits := Limits{MemoryLenMax: 1 << 20, FuelPerCall: 1}
+	header := "\x00asm\x01\x00\x00\x00"
+	tests := map[string]struct {
+		wasm   string
+		limits Limits
+	}{
+		"nothing":       {"", limits},
+		"text":          {"(module)", limits},
+		"no memory":     {header, limits},
+		"import":        {header + "\x01\x04\x01\x60\x00\x00" + "\x02\x07\x01\x01e\x01f\x00\x00", limits},
+		"table.grow":    {header + "\x01\x04\x01\x60\x00\x00" + "\x03\x02\x01\x00" + "\x0a\x0b\x01\x09\x00\xd0\x70\x41\x01\xfc\x0f\x00\x0b", limits},
+		"cut off":       {string(hostileWasm[:len(hostileWasm)/2]), limits},
+		"limit too low": {string(hostileWasm), Limits{MemoryLenMax: pageLen, FuelPerCall: 1}},
+		"no limit":      {string(hostileWasm), Limits{FuelPerCall: 1}},
+		"no fuel":       {string(hostileWasm), Limits{MemoryLenMax: 1 << 20}},
+		"huge limit":    {string(hostileWasm), Limits{MemoryLenMax: MemoryLenMax + 1, FuelPerCall: 1}},
+	}
+	for name, test := range tests {
+		if name == "limit too low" {
+			test.wasm = header + "\x05\x03\x01\x00\x02" + "\x07\x0a\x01\x06memory\x02\x00"
+		}
+		if m, err := r.Compile(ctx, []byte(test.wasm), test.limits); err == nil {
+			t.Errorf("%s: compiled as %+v", name, m)
+		} else {
+			t.Logf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCompilationCacheOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	for range 2 {
+		r, err := New(ctx, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := r.Compile(ctx, hostileWasm, Limits{MemoryLenMax: 1 << 20, FuelPerCall: 1000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := instantiate(t, m)
+		if got, err := call(t, i, "add", 1); got != 4 || err != nil {
+			t.Fatalf("got %d, error %v", got, err)
+		}
+		i.Close(ctx)
+		r.Close(ctx)
+	}
+	if _, err := New(ctx, "/dev/null/cache"); err == nil {
+		t.Fatal("a cache below a file was accepted")
+	}
+}
+
+// FuzzMeter: whatever the bytes, metering ends with a module or an error, and
+// what the compiler takes before it takes afterwards.
+func FuzzMeter(f *testing.F) {
+	f.Add(hostileWasm)
+	f.Add([]byte("\x00asm\x01\x00\x00\x00"))
+	r, err := New(ctx, "")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { r.Close(ctx) })
+	f.Fuzz(func(t *testing.T, module []byte) {
+		metered, err := meter(module, 1)
+		if err != nil {
+			return
+		}
+		plain, err := r.runtime.CompileModule(ctx, module)
+		if err != nil {
+			return
+		}
+		plain.Close(ctx)
+		compiled, err := r.runtime.CompileModule(ctx, metered)
+		if err != nil {
+			t.Fatalf("valid before metering, afterwards: %v", err)
+		}
+		compiled.Close(ctx)
+	})
+}
+
+func BenchmarkInstantiateCold(b *testing.B) {
+	_, m := newModule(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		instantiate(b, m).Close(ctx)
+	}
+}
+
+func BenchmarkCall(b *testing.B) {
+	_, m := newModule(b)
+	i := instantiate(b, m)
+	defer i.Close(ctx)
+	f, err := i.Func("add")
+	if err != nil {
+		b.Fatal(err)
+	}
+	stack := make([]uint64, 2)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := f.Call(ctx, stack); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFuel is the cost of one turn of an otherwise empty loop.
+func BenchmarkFuel(b *testing.B) {
+	_, m := newModule(b)
+	i := instantiate(b, m)
+	defer i.Close(ctx)
+	const turns = 100_000
+	for b.Loop() {
+		if _, err := call(b, i, "count", turns); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/turns, "ns/turn")
+}

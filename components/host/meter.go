@@ -1,0 +1,223 @@
+package host
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// fuelGlobal is the exported global that meter adds to a module.
+const fuelGlobal = "nexus:fuel"
+
+// ErrUnmeterable says that a module uses something that meter doesn't know or
+// can't bound.
+var ErrUnmeterable = errors.New("host: module can't be metered")
+
+// Section ids of the binary format (WebAssembly 2.0, 5.5).
+const (
+	sectionImport = 2
+	sectionGlobal = 6
+	sectionExport = 7
+	sectionCode   = 10
+)
+
+// sectionOrder is where a section stands in a module; the data count stands
+// between elements and code (5.5.16).
+var sectionOrder = map[byte]int{1: 1, 2: 2, 3: 3, 4: 4, 5: 5, 6: 6, 7: 7, 8: 8, 9: 9, 12: 10, 10: 11, 11: 12}
+
+type section struct {
+	id   byte
+	body []byte
+}
+
+// meter rewrites a module so that it can be stopped: a mutable global, exported
+// as fuelGlobal, loses one unit at every function entry and every turn of a
+// loop, and the module traps when it falls below zero. Between two charges runs
+// straight-line code only, so fuel bounds the time of any call.
+//
+// It costs a load, a subtraction and a branch per charge, where wazero's
+// WithCloseOnContextDone costs a goroutine per call and an exit to Go per turn.
+func meter(module []byte, initialFuel int64) ([]byte, error) {
+	sections, err := split(module)
+	if err != nil {
+		return nil, err
+	}
+	global, err := globalCount(sections)
+	if err != nil {
+		return nil, err
+	}
+	sections = ensure(sections, sectionGlobal)
+	sections = ensure(sections, sectionExport)
+	for i := range sections {
+		s := &sections[i]
+		switch s.id {
+		case sectionGlobal:
+			// i64, mutable, initialised with a constant.
+			entry := append([]byte{0x7e, 0x01, 0x42}, appendSigned(nil, initialFuel)...)
+			s.body, err = addToVector(s.body, append(entry, 0x0b))
+		case sectionExport:
+			entry := appendUnsigned(nil, uint64(len(fuelGlobal)))
+			entry = append(append(entry, fuelGlobal...), 0x03)
+			s.body, err = addToVector(s.body, appendUnsigned(entry, uint64(global)))
+		case sectionCode:
+			s.body, err = meterCode(s.body, charge(global))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return join(sections), nil
+}
+
+// charge is the code that takes one unit of fuel.
+func charge(global uint32) []byte {
+	index := appendUnsigned(nil, uint64(global))
+	code := append([]byte{0x23}, index...)                        // global.get
+	code = append(code, 0x42, 1, 0x7d, 0x24)                      // i64.const 1, i64.sub, global.set
+	code = append(append(code, index...), 0x23)                   // global.get
+	code = append(append(code, index...), 0x42, 0, 0x53)          // i64.const 0, i64.lt_s
+	return append(code, 0x04, 0x40, 0x00, 0x0b /* if trap end */) // void block
+}
+
+var moduleHeader = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
+
+func split(module []byte) ([]section, error) {
+	body, ok := bytes.CutPrefix(module, moduleHeader)
+	if !ok {
+		return nil, fmt.Errorf("%w: not a WebAssembly 1 module", ErrUnmeterable)
+	}
+	r := &reader{src: body}
+	var sections []section
+	for last := 0; len(r.src) > 0; {
+		id := r.byte()
+		content := r.take(uint64(r.u32()))
+		if r.err != nil {
+			return nil, r.err
+		}
+		if id != 0 { // custom sections may stand anywhere
+			order := sectionOrder[id]
+			if order <= last {
+				return nil, fmt.Errorf("%w: section %d unknown or out of order", ErrUnmeterable, id)
+			}
+			last = order
+		}
+		sections = append(sections, section{id, content})
+	}
+	return sections, nil
+}
+
+func join(sections []section) []byte {
+	module := bytes.Clone(moduleHeader)
+	for _, s := range sections {
+		module = append(module, s.id)
+		module = appendUnsigned(module, uint64(len(s.body)))
+		module = append(module, s.body...)
+	}
+	return module
+}
+
+// ensure adds an empty section with that id in its place if there is none.
+func ensure(sections []section, id byte) []section {
+	at := len(sections)
+	for i, s := range sections {
+		if s.id == id {
+			return sections
+		}
+		if s.id != 0 && sectionOrder[s.id] > sectionOrder[id] && at == len(sections) {
+			at = i
+		}
+	}
+	grown := append([]section{}, sections[:at]...)
+	grown = append(grown, section{id, []byte{0}})
+	return append(grown, sections[at:]...)
+}
+
+// globalCount is the index that the next global gets. Imports of any kind are
+// refused: this host gives a guest nothing.
+func globalCount(sections []section) (uint32, error) {
+	for _, s := range sections {
+		r := &reader{src: s.body}
+		switch s.id {
+		case sectionImport:
+			if n := r.u32(); n != 0 || r.err != nil {
+				return 0, fmt.Errorf("%w: it has imports", ErrUnmeterable)
+			}
+		case sectionGlobal:
+			n := r.u32()
+			return n, r.err
+		}
+	}
+	return 0, nil
+}
+
+func addToVector(vector, entry []byte) ([]byte, error) {
+	r := &reader{src: vector}
+	n := r.u32()
+	if r.err != nil || n == ^uint32(0) {
+		return nil, errors.Join(r.err, ErrUnmeterable)
+	}
+	grown := appendUnsigned(nil, uint64(n)+1)
+	grown = append(grown, r.src...)
+	return append(grown, entry...), nil
+}
+
+func meterCode(body, charge []byte) ([]byte, error) {
+	r := &reader{src: body}
+	count := r.u32()
+	out := appendUnsigned(nil, uint64(count))
+	for i := uint32(0); i < count; i++ {
+		function := r.take(uint64(r.u32()))
+		if r.err != nil {
+			return nil, r.err
+		}
+		metered, err := meterFunction(function, charge)
+		if err != nil {
+			return nil, fmt.Errorf("function %d: %w", i, err)
+		}
+		out = appendUnsigned(out, uint64(len(metered)))
+		out = append(out, metered...)
+	}
+	if len(r.src) != 0 {
+		return nil, fmt.Errorf("%w: bytes after the code", ErrUnmeterable)
+	}
+	return out, nil
+}
+
+func meterFunction(function, charge []byte) ([]byte, error) {
+	r := &reader{src: function}
+	for groups := r.u32(); groups > 0 && r.err == nil; groups-- {
+		r.u32()  // how many locals
+		r.byte() // of what type
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	out := append(bytes.Clone(function[:len(function)-len(r.src)]), charge...)
+	for len(r.src) > 0 {
+		before := r.src
+		op := r.byte()
+		r.skipImmediates(op)
+		if r.err != nil {
+			return nil, r.err
+		}
+		out = append(out, before[:len(before)-len(r.src)]...)
+		if op == opLoop {
+			out = append(out, charge...)
+		}
+	}
+	return out, nil
+}
+
+func appendUnsigned(dst []byte, v uint64) []byte { return binary.AppendUvarint(dst, v) }
+
+func appendSigned(dst []byte, v int64) []byte {
+	for {
+		low := byte(v & 0x7f)
+		v >>= 7
+		if v == 0 && low&0x40 == 0 || v == -1 && low&0x40 != 0 {
+			return append(dst, low)
+		}
+		dst = append(dst, low|0x80)
+	}
+}

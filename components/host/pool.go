@@ -1,0 +1,81 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// Pool keeps fresh instances ready. An instance leaves it once and never comes
+// back: nothing of one tenant can reach another.
+type Pool struct {
+	module *Module
+	ready  chan *Instance
+	taken  chan struct{} // one token per instance to make
+	done   chan struct{} // closed to end the filler
+	filler sync.WaitGroup
+	once   sync.Once
+}
+
+// NewPool starts filling a pool of the given size.
+func NewPool(m *Module, size int) (*Pool, error) {
+	if size <= 0 {
+		return nil, errors.New("host: pool size must be positive")
+	}
+	p := &Pool{
+		module: m,
+		ready:  make(chan *Instance, size),
+		taken:  make(chan struct{}, size),
+		done:   make(chan struct{}),
+	}
+	for range size {
+		p.taken <- struct{}{}
+	}
+	p.filler.Go(p.fill)
+	return p, nil
+}
+
+func (p *Pool) fill() {
+	for {
+		select {
+		case <-p.done:
+			return
+		case <-p.taken:
+		}
+		instance, err := p.module.Instantiate(context.Background())
+		if err != nil {
+			return // Get meets the same error and reports it
+		}
+		p.ready <- instance // there is room: taken holds as many tokens
+	}
+}
+
+// Get returns an instance that nobody used before: a ready one, or else one
+// started now. The caller closes it.
+func (p *Pool) Get(ctx context.Context) (*Instance, error) {
+	select {
+	case instance := <-p.ready:
+		p.module.runtime.stats.FromPool.Add(1)
+		p.taken <- struct{}{}
+		return instance, nil
+	default:
+		return p.module.Instantiate(ctx)
+	}
+}
+
+// Close ends the filler and the ready instances.
+func (p *Pool) Close(ctx context.Context) (err error) {
+	p.once.Do(func() {
+		close(p.done)
+		p.filler.Wait()
+		for {
+			select {
+			case instance := <-p.ready:
+				err = errors.Join(err, instance.Close(ctx))
+			default:
+				return
+			}
+		}
+	})
+	return err
+}
