@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -56,10 +57,13 @@ func (b *book) add(at place, nearest string, format string, args ...any) {
 	if len(b.list) >= complaintsMax {
 		return
 	}
-	b.list = append(b.list, Complaint{
+	c := Complaint{
 		File: at.file, Line: at.line, Column: at.col,
 		Message: fmt.Sprintf(format, args...), Nearest: nearest,
-	})
+	}
+	if !slices.Contains(b.list, c) { // one mistake may be met on two ways
+		b.list = append(b.list, c)
+	}
 }
 
 // err returns what was collected, sorted by place, or nil.
@@ -85,6 +89,9 @@ func (b *book) err() error {
 func nearest(wrong string, valid []string) string {
 	best, bestDistance := "", max(2, len(wrong)/3)+1
 	for _, name := range valid {
+		if len(wrong) >= 4 && strings.HasPrefix(name, wrong[:len(wrong)-1]) {
+			return name // the right beginning: throughput for throughput_per_s
+		}
 		if d := distance(wrong, name); d < bestDistance && d < len(name) {
 			best, bestDistance = name, d
 		}

@@ -6,6 +6,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/invopop/jsonschema"
 )
 
 // rules are what a field's rule tag says.
@@ -48,7 +50,7 @@ type decoder struct {
 // compound is a wrapper type that decodes itself.
 type compound interface {
 	decode(d *decoder, n *node, r rules, path string)
-	describe(r rules) any
+	describe(r rules) *jsonschema.Schema
 }
 
 func (d *decoder) value(n *node, v reflect.Value, r rules, path string) {

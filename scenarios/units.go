@@ -79,7 +79,7 @@ func nearestUnit(wrong string, valid []string) string {
 	best, bestDistance := "", 4
 	for _, unit := range valid {
 		d := distance(wrong, unit)
-		if strings.EqualFold(wrong, unit) || strings.HasPrefix(wrong, unit) {
+		if strings.EqualFold(wrong, unit) || strings.HasPrefix(wrong, unit) || strings.HasPrefix(unit, wrong) {
 			d = 0
 		}
 		if d < bestDistance || d == bestDistance && len(unit) > len(best) && d == 0 {
@@ -138,7 +138,7 @@ func (q *quantity) parse(text string) (string, error) {
 		*q = quantity{value: number}
 		return "", nil
 	}
-	all := map[string]float64{}
+	all := map[string]float64{"k": 1e3, "M": 1e6}
 	for unit, factor := range sizeUnits {
 		all[unit], all[unit+"/s"] = factor, factor
 	}
@@ -162,6 +162,7 @@ func (q *quantity) parse(text string) (string, error) {
 		q.unit = "bytes"
 	case perSecond:
 		q.unit = "per_s"
+	case bare == "k" || bare == "M":
 	default:
 		q.unit = "ns"
 	}
@@ -171,7 +172,7 @@ func (q *quantity) parse(text string) (string, error) {
 func (q *quantity) canonical() float64 { return q.value }
 
 func (q *quantity) pattern() (string, string) {
-	return `^-?` + numberPattern + ` ?((ns|us|µs|ms|s|m|h)|((B|[kMGT]B|[KMGT]iB)?|[kM])(/s)?)?$`, "1GB/s"
+	return `^-?` + numberPattern + ` ?(ns|us|µs|ms|s|m|h|(B|[kMGT]B|[KMGT]iB|[kM])(/s)?|/s)?$`, "1GB/s"
 }
 
 var callForm = regexp.MustCompile(`^([a-z]+)\(([^()]*)\)$`)
@@ -230,8 +231,11 @@ func (r *SizeRange) parse(text string) (string, error) {
 		into *size
 		text string
 	}{{&low, lo}, {&high, hi}} {
-		if _, err := end.into.parse(strings.TrimSpace(end.text)); err != nil {
-			return "", err
+		if near, err := end.into.parse(strings.TrimSpace(end.text)); err != nil {
+			if near != "" {
+				near = strings.Replace(text, strings.TrimSpace(end.text), near, 1)
+			}
+			return near, err
 		}
 	}
 	if low < 1 || high < low {
