@@ -63,6 +63,9 @@ func (p *Pool) Get(ctx context.Context) (*Instance, error) {
 	}
 }
 
+// Ready says whether Get would find an instance ready.
+func (p *Pool) Ready() bool { return len(p.ready) > 0 }
+
 // Close ends the filler and the ready instances.
 func (p *Pool) Close(ctx context.Context) (err error) {
 	p.once.Do(func() {
