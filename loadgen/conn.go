@@ -29,9 +29,6 @@ const (
 	slotFree slotStatus = iota
 	slotEncoded
 	slotSent
-	// slotExpired timed out where answers come in order: it keeps its place
-	// until its answer has come, or those after it would be misjudged.
-	slotExpired
 )
 
 // waiting is a closed-loop stream whose next request may go.

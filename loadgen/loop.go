@@ -25,9 +25,8 @@ func (w *worker) run() error {
 	}
 	w.cpuNs, w.spinNs = threadCPUNs()-cpuStartNs, w.spinNs-spinStartNs
 	if err == nil {
-		// Whatever is sent by now answers or times out within the timeout; the
-		// extra covers requests that stood behind a send in flight.
-		err = w.loop(w.endNs+w.timeoutNs+2*w.timeoutScanNs, true)
+		// Whatever was sent in time is answered or times out within the timeout.
+		err = w.loop(w.endNs+w.timeoutNs+drainExtraNs, true)
 	}
 	w.settle(errors.Is(err, errStopped) || errors.Is(err, ErrServerLost))
 	if errors.Is(err, errStopped) {
@@ -106,6 +105,9 @@ func (w *worker) enter(untilNs int64, more bool) error {
 		}
 		deadlineNs = min(deadlineNs, next)
 	}
+	if w.sent {
+		deadlineNs = min(deadlineNs, w.nowNs+heldUpNs)
+	}
 	spin := false
 	var n int
 	var err error
@@ -129,9 +131,7 @@ func (w *worker) inFlight() int {
 	for i := range w.conns {
 		c := &w.conns[i]
 		for k := c.head; k != none; k = c.slots[k].next {
-			if c.slots[k].status != slotExpired {
-				n++
-			}
+			n++
 		}
 	}
 	return n
@@ -168,28 +168,32 @@ func (w *worker) housekeeping() error {
 }
 
 // expire ends the requests of a connection that waited beyond the timeout.
+// Where answers come in order, one that is missing makes all later ones be
+// taken for another's: such a connection is given up, as any client would.
 func (w *worker) expire(c *conn) {
 	limit := w.nowNs - w.timeoutNs
 	ended := false
-	for i := c.head; i != none; {
+	for c.head != none {
+		i := c.head
 		s := &c.slots[i]
-		next := s.next
-		if s.status == slotEncoded || (s.status == slotSent && s.sentNs > limit) {
+		if s.status != slotSent || s.sentNs > limit {
 			break
 		}
-		if s.status == slotSent {
-			w.failed(c, s, &w.rec.timeouts)
-			ended = true
-			if w.ordered {
-				s.status = slotExpired
-			} else {
-				s.late++
-				c.release(i)
-			}
-		}
-		i = next
+		w.failed(c, s, &w.rec.timeouts)
+		s.late++
+		c.release(i)
+		ended = true
 	}
-	if ended && (w.closed || c.blocked) {
+	if !ended {
+		return
+	}
+	if w.ordered {
+		w.noteError(fmt.Sprintf("connection %d: given up after a request timed out", c.id))
+		w.set.Drop(c.id)
+		w.lost(c)
+		return
+	}
+	if w.closed || c.blocked {
 		w.pump(c)
 	}
 }

@@ -12,9 +12,11 @@ import (
 
 const (
 	housekeepingNs  = int64(1e6)
-	spinLeadNs      = int64(60e3) // a pinned worker spins through the last of a wait
-	flushesPerTurn  = 32          // bounds how long a batch of sends delays its last one
-	bufferedMax     = 1 << 20     // bytes encoded ahead per connection
+	drainExtraNs    = int64(100e6) // for what stood behind a send in flight at the end
+	spinLeadNs      = int64(60e3)  // a pinned worker spins through the last of a wait
+	heldUpNs        = int64(200e3) // bounds what one held up send costs the others, see ring.Set.Wait
+	flushesPerTurn  = 32           // bounds how long a batch of sends delays its last one
+	bufferedMax     = 1 << 20      // bytes encoded ahead per connection
 	partialLenMax   = codec.AnswerLenMax + 64<<10
 	reconnectMinNs  = int64(5e6)
 	reconnectMaxNs  = int64(500e6)
@@ -43,7 +45,6 @@ type worker struct {
 	timeoutNs                 int64
 	nowNs                     int64
 	nextHouseNs               int64
-	timeoutScanNs             int64
 	sent                      bool // in this turn
 
 	connectedCount int
@@ -327,13 +328,8 @@ func (w *worker) answer(c *conn, r *codec.Response) error {
 		return errUnasked
 	}
 	s := &c.slots[i]
-	switch s.status {
-	case slotEncoded:
+	if s.status == slotEncoded {
 		return errUnasked
-	case slotExpired:
-		w.rec.late++
-		c.release(i)
-		return nil
 	}
 	w.judge(c, s, r)
 	c.release(i)

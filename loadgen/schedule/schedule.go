@@ -87,7 +87,7 @@ func Names() []string { return []string{"constant", "poisson", "burst"} }
 
 // New returns one part of the named schedule.
 func New(name string, ratePerS float64, burstLen int, seed uint64, part Part) (Schedule, error) {
-	if ratePerS <= 0 || ratePerS > 1e9 {
+	if !(ratePerS > 0 && ratePerS <= 1e9) { // NaN included
 		return nil, fmt.Errorf("arrival rate %g/s: want above 0 and at most 1e9", ratePerS)
 	}
 	switch name {
