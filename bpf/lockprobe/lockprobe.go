@@ -201,4 +201,3 @@ func (p *Probe) Read() (probe.Reading, error) {
 	}
 	return reading, nil
 }
-
