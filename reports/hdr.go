@@ -128,3 +128,17 @@ func PercentileCurve(h *hdrhistogram.Histogram, perDecade int) []CurvePoint {
 	}
 	return append(curve, CurvePoint{ValueNs: float64(h.Max()), Share: 1 - 1/float64(h.TotalCount())})
 }
+
+// spread counts the values in each of count log-spaced columns from low to high.
+func spread(h *hdrhistogram.Histogram, low, high int64, count int) []float64 {
+	counts := make([]float64, count)
+	span := math.Log(float64(high) / float64(low))
+	for _, bar := range h.Distribution() {
+		if bar.Count == 0 {
+			continue
+		}
+		at := math.Log(math.Max(float64(bar.From), float64(low))/float64(low)) / span
+		counts[min(count-1, int(at*float64(count)))] += float64(bar.Count)
+	}
+	return counts
+}

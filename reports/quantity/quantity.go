@@ -107,7 +107,7 @@ func scaled(value, base float64, space, unit string, prefixes []string) string {
 }
 
 // Digits is value with three significant digits, never in exponent form below
-// 1e15, and without needless zeros after a whole number below 1000.
+// 1e15, and without trailing zeros where the shorter number is exact.
 func Digits(value float64) string {
 	if value == 0 {
 		return "0"
@@ -121,8 +121,9 @@ func Digits(value float64) string {
 		return strconv.FormatFloat(value, 'f', 0, 64)
 	}
 	text := strconv.FormatFloat(value, 'f', max(0, 2-magnitude), 64)
-	if whole, fraction, found := strings.Cut(text, "."); found && strings.Trim(fraction, "0") == "" && math.Abs(value-math.Round(value)) < 1e-9*math.Abs(value) {
-		return whole
+	short := strings.TrimSuffix(strings.TrimRight(text, "0"), ".")
+	if exact, _ := strconv.ParseFloat(short, 64); strings.Contains(text, ".") && math.Abs(value-exact) < 1e-9*math.Abs(value) {
+		return short // limits and whole numbers: the zeros would claim a measurement
 	}
 	return text
 }

@@ -130,3 +130,16 @@ func Holm(p []float64) []float64 {
 	}
 	return adjusted
 }
+
+// LeastP is the smallest p-value that MannWhitney can give for samples of n and
+// m values without ties: below it nothing can be shown, whatever the values.
+func LeastP(n, m int) float64 {
+	if n < 1 || m < 1 {
+		return 1
+	}
+	ways := 1.0
+	for i := range min(n, m) {
+		ways = ways * float64(n+m-i) / float64(i+1)
+	}
+	return math.Min(1, 2/ways)
+}

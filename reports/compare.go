@@ -1,0 +1,211 @@
+package reports
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/nexuscore-labs/nexus/reports/quantity"
+	"github.com/nexuscore-labs/nexus/reports/stats"
+)
+
+// Verdict words of one change.
+const (
+	Improved  = "improved"
+	Regressed = "regressed"
+	NoChange  = "no change"
+	CantTell  = "can't tell"
+)
+
+// CompareOptions of Compare; the zero value has the defaults.
+type CompareOptions struct {
+	Force     bool    // compare unlike results too; the differences are then in the Comparison
+	MinEffect float64 // relative change that matters; 0 is DefaultMinEffect
+	Alpha     float64 // chance of any false alarm in the whole table; 0 is DefaultAlpha
+	Seed      uint64  // of the bootstrap
+}
+
+// Defaults of CompareOptions and GateOptions.
+const (
+	DefaultMinEffect = 0.03
+	DefaultAlpha     = 0.05
+)
+
+// Comparison is what changed from runs A to runs B.
+type Comparison struct {
+	A           string       `json:"a"` // which runs, for people
+	B           string       `json:"b"`
+	Forced      []Difference `json:"forced"` // fields that differ, when told to compare nevertheless
+	MinEffect   float64      `json:"min_effect"`
+	Alpha       float64      `json:"alpha"`
+	Changes     []Change     `json:"changes"`
+	NotMeasured []string     `json:"not_measured"` // what only one side has
+
+	before, after []*Result
+}
+
+// Change is one measure of one contender at one point, before (A) and after (B).
+type Change struct {
+	Contender string    `json:"contender"`
+	Role      string    `json:"role"`
+	Point     string    `json:"point"`
+	Metric    string    `json:"metric"`
+	Unit      string    `json:"unit"`
+	Higher    bool      `json:"higher_is_better"`
+	Before    *Interval `json:"before"`
+	After     *Interval `json:"after"`
+	Ratio     *Interval `json:"ratio"`      // after / before
+	P         *float64  `json:"p"`          // Mann–Whitney
+	PAdjusted *float64  `json:"p_adjusted"` // after Holm over the table
+	Verdict   string    `json:"verdict"`
+	Why       string    `json:"why,omitempty"` // of can't tell
+}
+
+// Compare says what changed from runs a to runs b. Results that differ in
+// schema, scenario or fingerprint are refused with an *UnlikeError unless
+// forced; invalid or wrong ones always.
+func Compare(a, b []*Result, opts CompareOptions) (*Comparison, error) {
+	if len(a) == 0 || len(b) == 0 {
+		return nil, errors.New("compare: one side has no results")
+	}
+	all := slices.Concat(a, b)
+	c := &Comparison{A: runNames(a), B: runNames(b), MinEffect: opts.MinEffect, Alpha: opts.Alpha, before: a, after: b}
+	if c.MinEffect == 0 {
+		c.MinEffect = DefaultMinEffect
+	}
+	if c.Alpha == 0 {
+		c.Alpha = DefaultAlpha
+	}
+	for _, r := range all {
+		if err := untrusted(r); err != nil {
+			return nil, fmt.Errorf("compare: run of %s: %w", r.StartedAt.UTC().Format("2006-01-02 15:04:05"), err)
+		}
+		found := slices.Concat(scenarioDifferences(all[0], r), environmentDifferences(&all[0].Environment, &r.Environment))
+		for _, d := range found {
+			if !slices.Contains(c.Forced, d) {
+				c.Forced = append(c.Forced, d)
+			}
+		}
+	}
+	if len(c.Forced) > 0 && !opts.Force {
+		return nil, &UnlikeError{c.Forced}
+	}
+	c.collect(opts.Seed)
+	if len(c.Changes) == 0 {
+		return nil, errors.New("compare: the results have no contender, point and measure in common")
+	}
+	c.judge()
+	return c, nil
+}
+
+func runNames(runs []*Result) string {
+	name := runs[0].StartedAt.UTC().Format("2006-01-02 15:04:05")
+	if version := runs[0].Environment.NexusVersion; version != "" {
+		name = version + " of " + name
+	}
+	if len(runs) > 1 {
+		name += fmt.Sprintf(" and %d more", len(runs)-1)
+	}
+	return name
+}
+
+// collect makes a Change of everything that both sides measured.
+func (c *Comparison) collect(seed uint64) {
+	for _, contender := range c.before[0].Contenders {
+		for _, at := range placesOf(c.before, contender.Name) {
+			for _, m := range measures {
+				before, after := sample(c.before, at, m), sample(c.after, at, m)
+				if len(before) == 0 && len(after) == 0 {
+					continue
+				}
+				if len(before) == 0 || len(after) == 0 {
+					c.NotMeasured = append(c.NotMeasured, fmt.Sprintf("%s of %s at %s: only one side has it", m.name, at.contender, at.point))
+					continue
+				}
+				change := Change{Contender: contender.Name, Role: contender.Role, Point: at.point, Metric: m.name, Unit: string(m.unit), Higher: m.higher,
+					Before: stats.MedianCI(before, seed).Ptr(), After: stats.MedianCI(after, seed).Ptr(), Ratio: stats.MedianRatioCI(after, before, seed).Ptr()}
+				if _, p := stats.MannWhitney(after, before); !math.IsNaN(p) {
+					change.P = &p
+				}
+				c.Changes = append(c.Changes, change)
+			}
+		}
+	}
+}
+
+func placesOf(runs []*Result, contender string) []place {
+	var places []place
+	for _, r := range runs {
+		for _, t := range r.Trials {
+			if at := (place{t.Contender, t.Point}); t.Contender == contender && !slices.Contains(places, at) {
+				places = append(places, at)
+			}
+		}
+	}
+	slices.SortStableFunc(places, func(a, b place) int {
+		return pointOrder(runs[0], a.point) - pointOrder(runs[0], b.point)
+	})
+	return places
+}
+
+func pointOrder(r *Result, point string) int {
+	return slices.IndexFunc(r.Points, func(p PointResult) bool { return p.Point == point })
+}
+
+// judge corrects the p-values over the table and gives each change its word.
+func (c *Comparison) judge() {
+	p := make([]float64, len(c.Changes))
+	for i := range c.Changes {
+		p[i] = math.NaN()
+		if c.Changes[i].P != nil {
+			p[i] = *c.Changes[i].P
+		}
+	}
+	for i, adjusted := range stats.Holm(p) {
+		change := &c.Changes[i]
+		if !math.IsNaN(adjusted) {
+			change.PAdjusted = &adjusted
+		}
+		change.Verdict, change.Why = word(change.Ratio, adjusted, change.Higher, c.Alpha, c.MinEffect)
+	}
+}
+
+// word is the verdict on a ratio after/before with its p-value. A change needs
+// all three: significance, an interval that excludes 1, and the minimum effect.
+// "No change" needs evidence too: the whole interval within the minimum effect.
+func word(ratio *Interval, p float64, higher bool, alpha, minEffect float64) (verdict, why string) {
+	if ratio == nil || !ratio.Valid() || math.IsNaN(p) {
+		return CantTell, "too few trials"
+	}
+	if p < alpha && !ratio.Contains(1) && math.Abs(ratio.Center-1) >= minEffect {
+		if (ratio.Center > 1) == higher {
+			return Improved, ""
+		}
+		return Regressed, ""
+	}
+	if ratio.Lo >= 1-minEffect && ratio.Hi <= 1+minEffect {
+		return NoChange, ""
+	}
+	if p >= alpha {
+		return CantTell, fmt.Sprintf("p = %s after correction", quantity.Digits(p))
+	}
+	return CantTell, "the interval reaches into the minimum effect"
+}
+
+// Count is how many changes have the verdict.
+func (c *Comparison) Count(verdict string) int {
+	n := 0
+	for _, change := range c.Changes {
+		if change.Verdict == verdict {
+			n++
+		}
+	}
+	return n
+}
+
+// summary is the outcome in one sentence.
+func (c *Comparison) summary() string {
+	return fmt.Sprintf("%d improved, %d regressed, %d no change, %d can't tell (Mann–Whitney with Holm, α %s over the table, minimum effect %s)",
+		c.Count(Improved), c.Count(Regressed), c.Count(NoChange), c.Count(CantTell), quantity.Digits(c.Alpha), quantity.Share.Format(c.MinEffect))
+}

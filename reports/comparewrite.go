@@ -1,0 +1,160 @@
+package reports
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+
+	pretty "github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/nexuscore-labs/nexus/reports/chart"
+	"github.com/nexuscore-labs/nexus/reports/quantity"
+)
+
+func (c *Comparison) table() table {
+	t := table{ID: "changes", Title: "What changed", Note: "Medians with 95% bootstrap intervals; the ratio is B over A. " + c.summary() + ".",
+		Columns: []column{{"contender", false}, {"at", false}, {"measure", false}, {"A", true}, {"B", true}, {"B / A", true}, {"p", true}, {"verdict", false}, {"why", false}}}
+	for _, change := range c.Changes {
+		unit := quantity.Unit(change.Unit)
+		t.Rows = append(t.Rows, []cell{{change.Contender, change.Role}, plain(change.Point), plain(change.measureName()),
+			interval(unit, change.Before), interval(unit, change.After), interval(quantity.Ratio, change.Ratio),
+			number(quantity.Count, change.PAdjusted), status(change.Verdict), plain(change.Why)})
+	}
+	return t
+}
+
+// measureName is the measure with its better direction.
+func (c *Change) measureName() string {
+	arrow := " ↓"
+	if c.Higher {
+		arrow = " ↑"
+	}
+	return words(strings.ReplaceAll(c.Metric, "cpu_ns_per_op", "cpu per op")) + arrow
+}
+
+func (c *Comparison) differenceTable() table {
+	t := table{ID: "forced", Title: "Not alike", Note: "The comparison was forced: absolute numbers of unlike runs may differ for any of these reasons.",
+		Columns: []column{{"field", false}, {"A", false}, {"B", false}}}
+	for _, d := range c.Forced {
+		t.Rows = append(t.Rows, []cell{plain(d.Field), plain(d.A), plain(d.B)})
+	}
+	return t
+}
+
+// Markdown is the comparison for a pull request or a file.
+func (c *Comparison) Markdown() []byte {
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "# %s\n\nA: %s\n\nB: %s\n\n", markdownText(c.heading()), markdownText(c.A), markdownText(c.B))
+	markdownTable(&out, c.differenceTable())
+	markdownTable(&out, c.table())
+	for _, not := range c.NotMeasured {
+		fmt.Fprintf(&out, "- not measured: %s\n", markdownText(not))
+	}
+	return out.Bytes()
+}
+
+func (c *Comparison) heading() string {
+	return fmt.Sprintf("Day %d: %s, compared", c.before[0].Day, c.before[0].Title)
+}
+
+// Terminal writes the comparison for people.
+func (c *Comparison) Terminal(w io.Writer, opts TerminalOptions) error {
+	t := newTerminal(w, opts)
+	t.line(t.paint(text.Bold, c.heading()))
+	t.wrapped("A: ", c.A)
+	t.wrapped("B: ", c.B)
+	for _, d := range c.Forced {
+		t.wrapped("not alike: ", fmt.Sprintf("%s: %q against %q", d.Field, d.A, d.B))
+	}
+	t.line("")
+	var rows []pretty.Row
+	for _, change := range c.Changes {
+		rows = append(rows, pretty.Row{t.paint(roleColour(change.Role), change.Contender), change.Point, change.measureName(),
+			center(quantity.Unit(change.Unit), change.Before), center(quantity.Unit(change.Unit), change.After), percent(change.Ratio),
+			t.paint(statusColour(change.Verdict), statusMarks[change.Verdict]+" "+change.Verdict)})
+	}
+	t.table(pretty.Row{"contender", "at", "measure", "A", "B", "change", "verdict"}, rows, map[int]bool{3: true, 4: true, 5: true})
+	t.line("")
+	for _, not := range c.NotMeasured {
+		t.wrapped("not measured: ", not)
+	}
+	t.wrapped("", c.summary())
+	return t.err
+}
+
+func center(unit quantity.Unit, i *Interval) string {
+	if i == nil {
+		return "–"
+	}
+	return unit.Format(i.Center)
+}
+
+// percent is a ratio as a change with half its interval's width.
+func percent(ratio *Interval) string {
+	if ratio == nil {
+		return "–"
+	}
+	return fmt.Sprintf("%+.1f%% ±%.1f", 100*(ratio.Center-1), 50*(ratio.Hi-ratio.Lo))
+}
+
+// HTML is a self-contained page with the table and, for each contender at each
+// headline point, the percentile curves of both sides laid over each other.
+func (c *Comparison) HTML() ([]byte, error) {
+	figures, err := c.overlays()
+	if err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
+	tables := []table{c.table()}
+	if len(c.Forced) > 0 {
+		tables = append([]table{c.differenceTable()}, tables...)
+	}
+	return renderHTML("compare", struct {
+		Heading, A, B, Summary string
+		Tables                 []table
+		Figures                []chart.Chart
+		NotMeasured            []string
+	}{c.heading(), c.A, c.B, c.summary(), tables, figures, c.NotMeasured})
+}
+
+func (c *Comparison) overlays() ([]chart.Chart, error) {
+	before, err := pooledView(c.before)
+	if err != nil {
+		return nil, err
+	}
+	after, err := pooledView(c.after)
+	if err != nil {
+		return nil, err
+	}
+	var charts []chart.Chart
+	for _, point := range before.headlines() {
+		a, b := before.percentileCurve(point), after.percentileCurve(point)
+		for _, contender := range before.Contenders {
+			overlay := a
+			overlay.Name, overlay.Title = stem("overlay", contender.Name, point), "Latency of "+contender.Name+" at "+point
+			overlay.Caption, overlay.Lines = "A dashed, B solid. "+a.Caption, nil
+			for side, lines := range [][]chart.Line{a.Lines, b.Lines} {
+				for _, l := range lines {
+					if l.Name == contender.Name {
+						l.Name, l.Style.Variant = string("AB"[side]), 1-side
+						overlay.Lines = append(overlay.Lines, l)
+					}
+				}
+			}
+			if len(overlay.Lines) == 2 {
+				charts = append(charts, overlay)
+			}
+		}
+	}
+	return charts, nil
+}
+
+// pooledView is the view of the trials of several alike runs.
+func pooledView(runs []*Result) (*view, error) {
+	pooled := *runs[0]
+	pooled.Trials = nil
+	for _, r := range runs {
+		pooled.Trials = append(pooled.Trials, r.Trials...)
+	}
+	return newView(&pooled)
+}

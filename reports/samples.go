@@ -1,0 +1,153 @@
+package reports
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nexuscore-labs/nexus/reports/quantity"
+)
+
+// measure is one number of a trial that comparison and gate look at.
+type measure struct {
+	name   string
+	unit   quantity.Unit
+	higher bool // higher is better
+	read   func(*Trial) (value float64, measured bool)
+}
+
+func percentileMeasure(name string, read func(*Latency) int64) measure {
+	return measure{name: name, unit: quantity.Ns, read: func(t *Trial) (float64, bool) {
+		return float64(read(&t.LatencyNs)), t.LatencyNs.Count > 0
+	}}
+}
+
+var measures = []measure{
+	{name: "throughput", unit: quantity.PerS, higher: true, read: func(t *Trial) (float64, bool) { return t.ThroughputPerS, true }},
+	percentileMeasure("latency_p50", func(l *Latency) int64 { return l.P50 }),
+	percentileMeasure("latency_p99", func(l *Latency) int64 { return l.P99 }),
+	{name: "cpu_ns_per_op", unit: quantity.Ns, read: func(t *Trial) (float64, bool) {
+		if perOp := t.cpuNsPerOp(); perOp != nil {
+			return *perOp, true
+		}
+		return 0, false
+	}},
+}
+
+// sample is the measure in every valid trial at a place, over several runs. It
+// is nil when a valid trial lacks it: half a sample would be a biased one.
+func sample(runs []*Result, at place, m measure) []float64 {
+	var values []float64
+	for _, r := range runs {
+		for i := range r.Trials {
+			t := &r.Trials[i]
+			if t.Status != "ok" || t.Contender != at.contender || t.Point != at.point {
+				continue
+			}
+			value, measured := m.read(t)
+			if !measured {
+				return nil
+			}
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// pairedRatios are subject over against for each round in which both have a
+// valid trial.
+func pairedRatios(runs []*Result, subject, against, point string, m measure) []float64 {
+	var ratios []float64
+	for _, r := range runs {
+		divisors := map[int]float64{}
+		for i := range r.Trials {
+			t := &r.Trials[i]
+			if t.Status == "ok" && t.Contender == against && t.Point == point {
+				if value, measured := m.read(t); measured && value > 0 {
+					divisors[t.Round] = value
+				}
+			}
+		}
+		for i := range r.Trials {
+			t := &r.Trials[i]
+			if t.Status != "ok" || t.Contender != subject || t.Point != point {
+				continue
+			}
+			value, measured := m.read(t)
+			if divisor, paired := divisors[t.Round]; paired && measured {
+				ratios = append(ratios, value/divisor)
+			}
+		}
+	}
+	return ratios
+}
+
+// Difference is a field in which two results are not alike.
+type Difference struct {
+	Field string `json:"field"`
+	A     string `json:"a"`
+	B     string `json:"b"`
+}
+
+// UnlikeError says why two results must not be compared.
+type UnlikeError struct{ Differences []Difference }
+
+// Error names every differing field with both values.
+func (e *UnlikeError) Error() string {
+	var parts []string
+	for _, d := range e.Differences {
+		parts = append(parts, fmt.Sprintf("%s: %q against %q", d.Field, d.A, d.B))
+	}
+	return "results that are not alike must not be compared: " + strings.Join(parts, "; ")
+}
+
+// Fingerprint holds the fields of the environment that absolute numbers depend
+// on. The host's name and the versions of this program and its tools are no part
+// of it: they are often what a comparison is about. Memory counts in whole GiB,
+// because kernels reserve slightly different amounts.
+func (e *Environment) Fingerprint() map[string]string {
+	return map[string]string{
+		"kernel": e.Kernel, "arch": e.Arch, "cpu_model": e.CPUModel, "cpus": fmt.Sprint(e.CPUs),
+		"memory_bytes": fmt.Sprintf("%d GiB", (e.MemoryBytes+1<<29)>>30), "filesystem": e.Filesystem, "disk": e.Disk,
+		"governor": e.Governor, "virtual": e.Virtual, "cpu_plan": fmt.Sprint(e.CPUPlan), // fmt sorts map keys
+	}
+}
+
+func scenarioDifferences(a, b *Result) []Difference {
+	return differences("", map[string]string{
+		"schema_version": fmt.Sprint(a.SchemaVersion), "day": fmt.Sprint(a.Day), "lab": a.Lab,
+		"scenario": a.Scenario, "scenario_sha256": a.ScenarioHash, "mode": a.Mode,
+	}, map[string]string{
+		"schema_version": fmt.Sprint(b.SchemaVersion), "day": fmt.Sprint(b.Day), "lab": b.Lab,
+		"scenario": b.Scenario, "scenario_sha256": b.ScenarioHash, "mode": b.Mode,
+	})
+}
+
+func environmentDifferences(a, b *Environment) []Difference {
+	return differences("environment.", a.Fingerprint(), b.Fingerprint())
+}
+
+func differences(prefix string, a, b map[string]string) []Difference {
+	var all []Difference
+	for _, field := range slices.Sorted(maps.Keys(a)) {
+		if a[field] != b[field] {
+			all = append(all, Difference{prefix + field, a[field], b[field]})
+		}
+	}
+	return all
+}
+
+// untrusted says why no number of r may be used, or is nil.
+func untrusted(r *Result) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	if r.Verdict == VerdictInvalid {
+		return fmt.Errorf("the measurement is invalid: %s", strings.Join(r.Reasons, "; "))
+	}
+	if o := r.Oracle; o.Wrong+o.Lost+o.Phantom > 0 {
+		return fmt.Errorf("answers were not right (%d wrong, %d lost, %d phantom): such a run has no performance", o.Wrong, o.Lost, o.Phantom)
+	}
+	return nil
+}
