@@ -30,6 +30,9 @@ type Workload func(n int) (step func() error, err error)
 func Main(m *testing.M, workloads map[string]Workload) {
 	spec := os.Getenv(workloadEnv)
 	if spec == "" {
+		if code, ran := inTracefs(); ran {
+			os.Exit(code)
+		}
 		os.Exit(m.Run())
 	}
 	if err := serve(spec, workloads); err != nil {
@@ -93,7 +96,7 @@ func Start(t testing.TB, name string, n int) *Process {
 	if err := unix.Fstat(fd, &stat); err != nil {
 		t.Fatalf("stat the cgroup: %v", err)
 	}
-	cmd := exec.Command(os.Args[0])
+	cmd := exec.Command("/proc/self/exe")
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%d", workloadEnv, name, n), "GOMAXPROCS=1")
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd, Pdeathsig: syscall.SIGKILL}

@@ -2,6 +2,8 @@
 // log-linear buckets, 32 to each power of two. The C half is loglinear.h.
 package hist
 
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang-19 -strip llvm-strip-19 -no-global-types -output-suffix _test -target bpfel -go-package hist bucketing bucketing.bpf.c -- -I../headers -O2 -g -Wall -Werror -mcpu=v3
+
 import (
 	"fmt"
 	"math"

@@ -112,9 +112,6 @@ func TestOtherCgroup(t *testing.T) {
 		child, other := bpftest.Start(t, "pingpong", 101), bpftest.Start(t, "pingpong", 211)
 		m := bpftest.Measure(t, p, child, other)
 		between(t, "voluntary switches", m.Counter("voluntary switches"), m.Least.Voluntary, m.Most.Voluntary)
-		if m.Most.Voluntary > 50 {
-			t.Skipf("the idle child switched %d times: nothing to tell it by", m.Most.Voluntary)
-		}
 	})
 }
 
