@@ -42,6 +42,15 @@ type Missing struct {
 	Fix   string `json:"fix,omitempty"`
 }
 
+// String says what is missing, why and what provides it, on one line.
+func (m Missing) String() string {
+	s := m.ID + ": " + m.Why
+	if m.Fix != "" {
+		s += " (fix: " + m.Fix + ")"
+	}
+	return s
+}
+
 // MissingError says that this environment cannot run what was asked for: exit
 // code 3 of the design.
 type MissingError struct{ Missing []Missing }
