@@ -43,6 +43,9 @@ func meter(module []byte, initialFuel int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkSections(sections); err != nil {
+		return nil, err
+	}
 	global, err := globalCount(sections)
 	if err != nil {
 		return nil, err
@@ -83,6 +86,9 @@ func charge(global uint32) []byte {
 var moduleHeader = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
 
 func split(module []byte) ([]section, error) {
+	if len(module) > moduleLenMax {
+		return nil, fmt.Errorf("%w: more than %d bytes", ErrUnmeterable, moduleLenMax)
+	}
 	body, ok := bytes.CutPrefix(module, moduleHeader)
 	if !ok {
 		return nil, fmt.Errorf("%w: not a WebAssembly 1 module", ErrUnmeterable)
@@ -95,13 +101,14 @@ func split(module []byte) ([]section, error) {
 		if r.err != nil {
 			return nil, r.err
 		}
-		if id != 0 { // custom sections may stand anywhere
-			order := sectionOrder[id]
-			if order <= last {
-				return nil, fmt.Errorf("%w: section %d unknown or out of order", ErrUnmeterable, id)
-			}
-			last = order
+		if id == 0 {
+			continue // custom sections, such as names, are not needed to run
 		}
+		order := sectionOrder[id]
+		if order <= last {
+			return nil, fmt.Errorf("%w: section %d unknown or out of order", ErrUnmeterable, id)
+		}
+		last = order
 		sections = append(sections, section{id, content})
 	}
 	return sections, nil
@@ -124,7 +131,7 @@ func ensure(sections []section, id byte) []section {
 		if s.id == id {
 			return sections
 		}
-		if s.id != 0 && sectionOrder[s.id] > sectionOrder[id] && at == len(sections) {
+		if sectionOrder[s.id] > sectionOrder[id] && at == len(sections) {
 			at = i
 		}
 	}
@@ -186,9 +193,13 @@ func meterCode(body, charge []byte) ([]byte, error) {
 
 func meterFunction(function, charge []byte) ([]byte, error) {
 	r := &reader{src: function}
-	for groups := r.u32(); groups > 0 && r.err == nil; groups-- {
-		r.u32()  // how many locals
-		r.byte() // of what type
+	locals := uint64(0)
+	r.vector(func() {
+		locals += uint64(r.u32())
+		r.byte() // their type
+	})
+	if locals > localsMax {
+		r.fail("%d locals", locals)
 	}
 	if r.err != nil {
 		return nil, r.err
