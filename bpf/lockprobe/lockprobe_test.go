@@ -122,8 +122,10 @@ func TestOvertakings(t *testing.T) {
 				t.Errorf("%s: %d, want %d", label, got, want)
 			}
 		}
-		if got := m.Count(InodeLock, "ns"); got != 1 {
-			t.Errorf("%d waits for the inode lock, want 1", got)
+		// An overtaker that the scheduler wants off its CPU queues and steals
+		// the lock from there, which is a wait of its own.
+		if got := m.Count(InodeLock, "ns"); got < 1 {
+			t.Errorf("%d waits for the inode lock, want at least 1", got)
 		}
 		if h := m.Histogram(Overtakings, "count"); h == nil || h.Count() != 1 || h.Sum != n {
 			t.Errorf("overtakings %+v, want one of %d", h, n)

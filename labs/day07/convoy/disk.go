@@ -46,7 +46,11 @@ func (c flushCounter) flushes() (uint64, bool) {
 	if err != nil {
 		return 0, false
 	}
-	fields := strings.Fields(string(text))
+	return flushesIn(string(text))
+}
+
+func flushesIn(stat string) (uint64, bool) {
+	fields := strings.Fields(stat)
 	if len(fields) <= statFlushes {
 		return 0, false
 	}

@@ -21,7 +21,11 @@ func mountOf(dir string) string {
 		return ""
 	}
 	device := strconv.Itoa(int(unix.Major(st.Dev))) + ":" + strconv.Itoa(int(unix.Minor(st.Dev)))
-	for _, line := range strings.Split(string(text), "\n") {
+	return mountIn(string(text), device)
+}
+
+func mountIn(mountinfo, device string) string {
+	for _, line := range strings.Split(mountinfo, "\n") {
 		mount, super, found := strings.Cut(line, " - ")
 		fields := strings.Fields(mount)
 		source := strings.Fields(super)

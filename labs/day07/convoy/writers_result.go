@@ -54,3 +54,17 @@ func (l Locks) InodeWaitsPerWrite() float64 {
 	}
 	return float64(l.InodeWaits) / float64(l.Writes)
 }
+
+// MeanNs is like QuantileNs for the mean. In a closed loop the mean over all
+// writers is their number over the throughput (Little's law), whatever they
+// wait for, so it grows linearly in every layout once the CPUs are full.
+func (r WritersResult) MeanNs(layout Layout, threads int) []float64 {
+	var out []float64
+	for i := range r.Cells {
+		c := &r.Cells[i]
+		if c.Locks == nil && c.Layout == layout && c.Threads == threads {
+			out = append(out, c.Latency.Mean())
+		}
+	}
+	return out
+}
