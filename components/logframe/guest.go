@@ -57,9 +57,10 @@ func (e *Engine) Close() error { return e.pool.Close(context.Background()) }
 
 // guest is one instance with its exports.
 type guest struct {
-	instance                                 *host.Instance
-	realloc, configure, rewind, frame, after *host.Func
-	stack                                    [8]uint64
+	instance *host.Instance
+	// Each host.Func has a stack of its own: only those of the hot path are kept.
+	realloc, frame, after *host.Func
+	stack                 [8]uint64
 }
 
 // start takes an instance and gives it the tenant's rules and state.
@@ -82,8 +83,6 @@ func (g *guest) prepare(tenant uint32, policy Policy, state State) (err error) {
 		fn   **host.Func
 	}{
 		{"cabi_realloc", &g.realloc},
-		{exportPrefix + "configure", &g.configure},
-		{exportPrefix + "rewind", &g.rewind},
 		{exportPrefix + "frame", &g.frame},
 		{"cabi_post_" + exportPrefix + "frame", &g.after},
 	} {
@@ -91,7 +90,7 @@ func (g *guest) prepare(tenant uint32, policy Policy, state State) (err error) {
 			return err
 		}
 	}
-	return g.call(g.configure, uint64(tenant), state.NextSeq, state.Timestamp,
+	return g.callOnce("configure", uint64(tenant), state.NextSeq, state.Timestamp,
 		uint64(policy.LenMin), uint64(policy.LenMax), uint64(policy.Encoding), uint64(policy.Schema))
 }
 
@@ -99,6 +98,15 @@ func (g *guest) prepare(tenant uint32, policy Policy, state State) (err error) {
 func (g *guest) call(fn *host.Func, params ...uint64) error {
 	n := copy(g.stack[:], params)
 	return fn.Call(context.Background(), g.stack[:max(n, 1)])
+}
+
+// callOnce calls a function that is not worth keeping.
+func (g *guest) callOnce(name string, params ...uint64) error {
+	fn, err := g.instance.Func(exportPrefix + name)
+	if err != nil {
+		return err
+	}
+	return g.call(fn, params...)
 }
 
 // alloc asks the guest for n bytes of its memory (canonical ABI, realloc).

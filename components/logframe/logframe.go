@@ -152,6 +152,19 @@ func Parse(src []byte) (Record, error) {
 	}, nil
 }
 
+// FramedLen is the length of the framed record that src begins with, for taking
+// records that follow each other apart.
+func FramedLen(src []byte) (int, error) {
+	if len(src) < HeaderLen {
+		return 0, fmt.Errorf("%w: %d bytes", ErrFrame, len(src))
+	}
+	n := HeaderLen + uint64(binary.LittleEndian.Uint32(src[4:]))
+	if n > uint64(len(src)) {
+		return 0, fmt.Errorf("%w: %d of %d bytes", ErrFrame, len(src), n)
+	}
+	return int(n), nil
+}
+
 // EventTimestamp is the timestamp of a payload of SchemaEvent, 0 of any other.
 func EventTimestamp(schema Schema, payload []byte) uint64 {
 	if schema != SchemaEvent || len(payload) < EventHeaderLen {

@@ -120,7 +120,7 @@ func (t *Tenant) Rewind(state State) error {
 	if t.guest == nil {
 		return nil
 	}
-	if err := t.guest.call(t.guest.rewind, state.NextSeq, state.Timestamp); err != nil {
+	if err := t.guest.callOnce("rewind", state.NextSeq, state.Timestamp); err != nil {
 		return t.bury(err)
 	}
 	return nil
