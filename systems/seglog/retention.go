@@ -173,6 +173,13 @@ func (e *Engine) busy(s *segment) bool {
 	return e.flying != nil && e.flying.seg == s || len(e.open.entries) > 0 && e.open.seg == s
 }
 
+// Lows gives every tenant's new first kept sequence.
+func (r *Retirement) Lows(visit func(tenant uint32, low uint64)) {
+	for id, low := range r.state.low {
+		visit(id, low)
+	}
+}
+
 // Run makes the retirement durable.
 func (r *Retirement) Run() error { return r.state.store(r.dev) }
 

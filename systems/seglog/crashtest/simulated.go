@@ -1,0 +1,151 @@
+package crashtest
+
+import (
+	"fmt"
+
+	"github.com/nexuscore-labs/nexus/systems/seglog/faultdisk"
+)
+
+const (
+	pointSteps = 60 // of the workload before a crash
+	afterSteps = 12 // after a recovery, to see that the log goes on
+)
+
+// powerCut is one point: run, cut power during a random operation, recover
+// (perhaps crashing again), check, go on, close, reopen, check.
+func powerCut(o Options, i int) (Counts, error) {
+	rng := rngFor(o.Seed, i, 1)
+	workSeed := rng.Uint64()
+	options := faultdisk.Options{Seed: rng.Uint64(), AckBeforeSync: o.AckBeforeSync, Stale: rng.IntN(3) == 0}
+
+	// The same run without a cut says how many operations there are.
+	dry := Counts{}
+	w := newWorkload(rngFor(workSeed, i, 2), newOracle(), &dry)
+	if err := w.open(faultdisk.New(options)); err != nil {
+		return dry, fmt.Errorf("crashtest: point %d: open an empty log: %w", i, err)
+	}
+	w.run(pointSteps)
+	options.CutAt = 1 + rng.IntN(w.disk.Ops())
+
+	c := Counts{Points: 1}
+	w = newWorkload(rngFor(workSeed, i, 2), newOracle(), &c)
+	disk := faultdisk.New(options)
+	where := fmt.Sprintf("seed %d point %d, cut at operation %d", o.Seed, i, options.CutAt)
+	if err := w.open(disk); err == nil {
+		w.run(pointSteps)
+	}
+	disk.PowerOff()
+	w.recover(disk, options, where, rng.IntN(3) == 0)
+	return c, nil
+}
+
+// recover reboots, recovers and checks. With again, power is cut during the
+// recovery as well.
+func (w *workload) recover(disk *faultdisk.Disk, options faultdisk.Options, where string, again bool) {
+	options.CutAt, options.Fault, options.FaultAt = 0, faultdisk.None, 0
+	options.Seed++
+	if again {
+		next := options
+		next.CutAt = 1 + w.rng.IntN(20)
+		disk = disk.Reboot(next)
+		if err := w.open(disk); err != nil && !disk.Cut() {
+			w.o.refused(w.c, where, err)
+			return
+		}
+		w.c.Recrash++
+		disk.PowerOff()
+		options.Seed++
+	}
+	disk = disk.Reboot(options)
+	err := w.open(disk)
+	if err != nil {
+		w.o.refused(w.c, where, err)
+		return
+	}
+	if w.e.Recovery().TornAt != "" {
+		w.c.Torn++
+	}
+	w.o.check(engineReader{w.e}, w.c, where)
+	w.run(afterSteps)
+	w.goOn(disk, options, where)
+}
+
+// goOn closes the recovered log, and looks at it once more after that.
+func (w *workload) goOn(disk *faultdisk.Disk, options faultdisk.Options, where string) {
+	if err := w.close(); err != nil {
+		w.c.Wrong++
+		w.c.note("%s: close after recovery: %v", where, err)
+		return
+	}
+	// A clean close leaves nothing that a power cut could take.
+	disk.PowerOff()
+	options.Seed++
+	disk = disk.Reboot(options)
+	w.o.settle()
+	if err := w.open(disk); err != nil {
+		w.o.refused(w.c, where+", reopened", err)
+		return
+	}
+	w.o.check(engineReader{w.e}, w.c, where+", reopened")
+	w.o.checkScan(disk, w.c, where)
+}
+
+// settle forgets what was never acknowledged: the log was closed since.
+func (o *oracle) settle() {
+	for _, h := range o.tenants {
+		clear(h.maybe)
+	}
+}
+
+// fault is one point of the error sweep.
+type fault struct {
+	kind   faultdisk.Kind
+	at     int
+	sticky bool
+	seed   uint64
+}
+
+// sweep lists a fault of each kind at each operation of a workload.
+func sweep(o Options) []fault {
+	rng := rngFor(o.Seed, 0, 3)
+	seed := rng.Uint64()
+	dry := Counts{}
+	w := newWorkload(rngFor(seed, 0, 4), newOracle(), &dry)
+	if err := w.open(faultdisk.New(faultdisk.Options{Seed: seed})); err != nil {
+		return nil
+	}
+	w.run(pointSteps)
+	var all []fault
+	for at := 1; at <= w.disk.Ops(); at++ {
+		for _, kind := range []faultdisk.Kind{faultdisk.EIO, faultdisk.ENOSPC, faultdisk.ShortWrite} {
+			all = append(all, fault{kind, at, false, seed}, fault{kind, at, true, seed})
+		}
+	}
+	if o.Points > 0 && o.Points < len(all) {
+		rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+		all = all[:o.Points]
+	}
+	return all
+}
+
+// errorPoint runs with one fault: acknowledged records stay readable while the
+// fault lasts, the log goes on when it ended if it can, and nothing is lost
+// when power is cut in the end.
+func errorPoint(o Options, f fault) (Counts, error) {
+	c := Counts{Points: 1}
+	w := newWorkload(rngFor(f.seed, 0, 4), newOracle(), &c)
+	options := faultdisk.Options{Seed: f.seed, Fault: f.kind, FaultAt: f.at, FaultSticky: f.sticky, AckBeforeSync: o.AckBeforeSync}
+	disk := faultdisk.New(options)
+	where := fmt.Sprintf("%v at operation %d, sticky %v", f.kind, f.at, f.sticky)
+	if err := w.open(disk); err == nil {
+		w.run(pointSteps)
+		disk.Heal()
+		w.o.check(engineReader{w.e}, &c, where+", while open")
+		w.run(afterSteps)
+		w.o.check(engineReader{w.e}, &c, where+", healed")
+	}
+	c.Faults = uint64(disk.Faults())
+	disk.PowerOff()
+	w.recover(disk, options, where, false)
+	return c, nil
+}
