@@ -26,8 +26,8 @@ var ceilings = []struct {
 	{"tcp_resp_c64_d16", "tcp", "resp", 64, 16},
 }
 
-// runCeiling drives the null server on the last CPU from the first.
-func runCeiling(tb testing.TB, i int, duration time.Duration) (*Result, *nullserver.Server) {
+// runCeiling drives the null server; pinned: on the last CPU from the first.
+func runCeiling(tb testing.TB, i int, warmup, duration time.Duration, pinned bool) (*Result, *nullserver.Server) {
 	tb.Helper()
 	c := ceilings[i]
 	cfg := nullserver.Config{Network: c.network, Address: "127.0.0.1:0", Protocol: c.codec, CPU: -1}
@@ -35,7 +35,7 @@ func runCeiling(tb testing.TB, i int, duration time.Duration) (*Result, *nullser
 		cfg.Address = filepath.Join(tb.TempDir(), "s")
 	}
 	var cpus []int
-	if runtime.NumCPU() > 1 {
+	if pinned && runtime.NumCPU() > 1 {
 		cfg.CPU, cpus = runtime.NumCPU()-1, []int{0}
 	}
 	server, err := nullserver.Start(cfg)
@@ -44,7 +44,7 @@ func runCeiling(tb testing.TB, i int, duration time.Duration) (*Result, *nullser
 	}
 	result, err := Run(context.Background(), Config{
 		Target: Target{Network: server.Network, Address: server.Address}, Codec: c.codec, Arrival: "closed",
-		Streams: c.conns * c.depth, Connections: c.conns, Warmup: duration / 10, Duration: duration,
+		Streams: c.conns * c.depth, Connections: c.conns, Warmup: warmup, Duration: duration,
 		Timeout: 2 * time.Second, CPUs: cpus, Source: sourceFor(c.codec, c.conns*c.depth, 16),
 	})
 	if err != nil {
@@ -60,7 +60,7 @@ func runCeiling(tb testing.TB, i int, duration time.Duration) (*Result, *nullser
 func TestCeilingsRun(t *testing.T) {
 	for i, c := range ceilings {
 		t.Run(c.name, func(t *testing.T) {
-			r, _ := runCeiling(t, i, 50*time.Millisecond)
+			r, _ := runCeiling(t, i, 0, 30*time.Millisecond, false)
 			checkAccounting(t, r)
 			if r.Completed == 0 || r.Wrong > 0 || r.Errors > 0 {
 				t.Fatalf("%+v", r)
@@ -76,7 +76,7 @@ func BenchmarkCeiling(b *testing.B) {
 			var r *Result
 			var s *nullserver.Server
 			for b.Loop() {
-				r, s = runCeiling(b, i, 2*time.Second)
+				r, s = runCeiling(b, i, 200*time.Millisecond, 2*time.Second, true)
 			}
 			b.ReportMetric(float64(r.Completed)/(float64(r.CPUNs)/1e9), "req/cpu-s")
 			b.ReportMetric(float64(r.Completed)/(float64(r.ElapsedNs)/1e9), "req/s")

@@ -28,6 +28,7 @@ func (w *worker) run() error {
 		// Whatever was sent in time is answered or times out within the timeout.
 		err = w.loop(w.endNs+w.timeoutNs+drainExtraNs, true)
 	}
+	w.rec.lastTick()
 	w.settle(errors.Is(err, errStopped) || errors.Is(err, ErrServerLost))
 	if errors.Is(err, errStopped) {
 		return nil // Run reports its context's error
@@ -143,7 +144,7 @@ func (w *worker) housekeeping() error {
 	if w.stop.Load() {
 		return errStopped
 	}
-	if w.nowNs >= w.rec.tickEndNs {
+	if w.nowNs >= w.rec.tickEndNs && (w.nowNs < w.endNs+tickNs || w.rec.tick.TotalCount() > 0) {
 		w.rec.endTick(w.nowNs)
 	}
 	down := 0

@@ -9,6 +9,7 @@ const (
 	latencyDigits  = 3
 	tickNs         = int64(100e6)
 	tickDigits     = 2
+	openTicksMax   = 16
 	lagLimitNs     = int64(1e6) // of the generator's own lag, see judge
 	lagShareMax    = 0.001
 	rateErrorMax   = 0.01
@@ -102,6 +103,13 @@ func (r *recorder) endTick(nowNs int64) {
 	}
 }
 
+// lastTick gives away what the last whole interval left, waiting if it must.
+func (r *recorder) lastTick() {
+	if r.tick.TotalCount() > 0 {
+		r.reports <- tickReport{r.tickEndNs, r.tick, make(chan *hdrhistogram.Histogram, 1)}
+	}
+}
+
 // collector joins the workers' intervals into ticks.
 type collector struct {
 	reports  chan tickReport
@@ -145,16 +153,24 @@ func (c *collector) run() {
 		if j.n == c.workers {
 			c.finish(r.endNs)
 		}
+		// An interval that a busy worker skipped is never complete.
+		for len(c.open) > openTicksMax {
+			c.finish(c.oldest())
+		}
 	}
 	for len(c.open) > 0 {
-		first := int64(-1)
-		for endNs := range c.open {
-			if first < 0 || endNs < first {
-				first = endNs
-			}
-		}
-		c.finish(first)
+		c.finish(c.oldest())
 	}
+}
+
+func (c *collector) oldest() int64 {
+	first := int64(-1)
+	for endNs := range c.open {
+		if first < 0 || endNs < first {
+			first = endNs
+		}
+	}
+	return first
 }
 
 func (c *collector) histogram() *hdrhistogram.Histogram {

@@ -44,10 +44,11 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	r := &runner{cfg: cfg, address: address, ready: make(chan error, workers), start: make(chan int64), collector: newCollector(workers, cfg.OnTick)}
 	stopWatching := context.AfterFunc(ctx, func() { r.stop.Store(true) })
 	defer stopWatching()
+	for range workers {
+		r.workers = append(r.workers, &worker{stop: &r.stop, rec: newRecorder(r.collector.reports), closed: cfg.Arrival == "closed", pinned: len(cfg.CPUs) > 0})
+	}
 	var wg sync.WaitGroup
-	for i := range workers {
-		w := &worker{stop: &r.stop, rec: newRecorder(r.collector.reports), closed: cfg.Arrival == "closed", pinned: len(cfg.CPUs) > 0}
-		r.workers = append(r.workers, w)
+	for i, w := range r.workers {
 		wg.Go(func() { r.work(ctx, i, w) })
 	}
 	for range workers {
