@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Rung is one way to attach a program.
@@ -100,6 +101,9 @@ func try(spec *ebpf.CollectionSpec, c Candidate) (*Attached, error) {
 		c.Adjust(selected)
 	}
 	a.Collection, err = ebpf.NewCollection(selected)
+	if errors.Is(err, unix.EPERM) {
+		err = unix.EPERM // the library's advice on memory limits is for kernels before 5.11
+	}
 	if err != nil {
 		return nil, fmt.Errorf("load: %w", err)
 	}
