@@ -1,52 +1,54 @@
 package bpf
 
 import (
-	"fmt"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/nexuscore-labs/nexus/bpf/bpftest"
 )
 
 // What the probes cost: the same work without probes, with probes attached but
-// off, and with probes on. Each round runs off-on-on-off, so drift cancels, and
-// the median of the rounds' ratios is reported.
+// off, and with probes on. Each round runs none-off-on-on-off-none, so drift
+// cancels, and the medians over the rounds are reported: CPU time of the worked
+// process, which neighbours on the machine hardly touch, and elapsed time.
 
-// overhead is the time of one operation, ns, by condition, and its ratios.
-type overhead struct {
-	noneNs, offNs, onNs float64
-	offRatio, onRatio   float64 // to no probes
-}
+// cost is the time of one operation in ns.
+type cost struct{ cpu, elapsed float64 }
+
+func (a cost) plus(b cost) cost { return cost{a.cpu + b.cpu, a.elapsed + b.elapsed} }
+
+// overhead holds the rounds of one measurement: each the mean of two steps.
+type overhead struct{ none, off, on []cost }
 
 func measureOverhead(t testing.TB, opts Options, workload string, n, rounds int) overhead {
 	t.Helper()
 	child := bpftest.Start(t, workload, n)
 	child.Step()
-	var none, off, on, offRatio, onRatio []float64
+	var o overhead
 	for range rounds {
-		first := timeStep(child, n)
-		var offSum, onSum float64
+		none, off, on := timeStep(t, child, n), cost{}, cost{}
 		withSuite(t, opts, func(s *Suite) {
 			for _, switchedOn := range []bool{false, true, true, false} {
 				if !switchedOn {
-					offSum += timeStep(child, n)
+					off = off.plus(timeStep(t, child, n))
 					continue
 				}
 				if err := s.Start(child.CgroupID); err != nil {
 					t.Fatal(err)
 				}
-				onSum += timeStep(child, n)
+				on = on.plus(timeStep(t, child, n))
 				if _, err := s.Stop(); err != nil {
 					t.Fatal(err)
 				}
 			}
 		})
-		base := (first + timeStep(child, n)) / 2
-		none, off, on = append(none, base), append(off, offSum/2), append(on, onSum/2)
-		offRatio, onRatio = append(offRatio, offSum/2/base), append(onRatio, onSum/2/base)
+		none = none.plus(timeStep(t, child, n))
+		o.none, o.off, o.on = append(o.none, none), append(o.off, off), append(o.on, on)
 	}
-	return overhead{median(none), median(off), median(on), median(offRatio), median(onRatio)}
+	return o
 }
 
 func withSuite(t testing.TB, opts Options, f func(*Suite)) {
@@ -61,45 +63,74 @@ func withSuite(t testing.TB, opts Options, f func(*Suite)) {
 	}
 }
 
-func timeStep(child *bpftest.Process, n int) float64 {
-	began := time.Now()
+// timeStep measures one step; half of it, because rounds add up two.
+func timeStep(t testing.TB, child *bpftest.Process, n int) cost {
+	t.Helper()
+	cpu, began := cpuTime(t, child.PID), time.Now()
 	child.Step()
-	return float64(time.Since(began).Nanoseconds()) / float64(n)
+	elapsed := time.Since(began)
+	per := 2 * float64(n)
+	return cost{float64(cpuTime(t, child.PID)-cpu) / per, float64(elapsed.Nanoseconds()) / per}
 }
 
-func median(v []float64) float64 {
-	slices.Sort(v)
-	return v[len(v)/2]
+// cpuTime reads a process's CPU clock; its id is made as clock_getcpuclockid(3) does.
+func cpuTime(t testing.TB, pid int) int64 {
+	t.Helper()
+	const cpuclockSched = 2
+	var now unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|cpuclockSched), &now); err != nil {
+		t.Fatal(err)
+	}
+	return now.Nano()
+}
+
+// median of a part of each round, or with a base of its ratio to the base's.
+func median(rounds, base []cost, part func(cost) float64) float64 {
+	values := make([]float64, len(rounds))
+	for i, c := range rounds {
+		values[i] = part(c)
+		if base != nil {
+			values[i] /= part(base[i])
+		}
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
 }
 
 // BenchmarkOverhead reports the cost of the whole suite and of each probe on a
 // null system call, which is all overhead, and on a durable write.
 func BenchmarkOverhead(b *testing.B) {
 	needRoot(b)
-	suites := map[string]Options{"all": {}}
-	for _, name := range Probes() {
-		suites[name] = Options{Probes: []string{name}}
-	}
-	for name, opts := range suites {
-		for workload, n := range map[string]int{"getppid": 200_000, "append": 300} {
-			b.Run(fmt.Sprintf("%s/%s", workload, name), func(b *testing.B) {
-				o := measureOverhead(b, opts, workload, n, max(5, b.N))
-				b.ReportMetric(0, "ns/op") // of no meaning here
-				b.ReportMetric(o.noneNs, "none-ns/call")
-				b.ReportMetric(o.offNs, "off-ns/call")
-				b.ReportMetric(o.onNs, "on-ns/call")
-				b.ReportMetric(o.offRatio, "off/none")
-				b.ReportMetric(o.onRatio, "on/none")
-			})
+	for _, name := range append([]string{"all"}, Probes()...) {
+		opts := Options{}
+		if name != "all" {
+			opts.Probes = []string{name}
 		}
+		b.Run("getppid/"+name, func(b *testing.B) { reportOverhead(b, opts, "getppid", 200_000) })
+		b.Run("append/"+name, func(b *testing.B) { reportOverhead(b, opts, "append", 200) })
 	}
+}
+
+func reportOverhead(b *testing.B, opts Options, workload string, n int) {
+	const roundsMin = 7
+	o := measureOverhead(b, opts, workload, n, max(roundsMin, b.N))
+	cpu := func(c cost) float64 { return c.cpu }
+	elapsed := func(c cost) float64 { return c.elapsed }
+	b.ReportMetric(0, "ns/op") // of no meaning here
+	b.ReportMetric(median(o.none, nil, cpu), "none-cpu-ns/call")
+	b.ReportMetric(median(o.off, nil, cpu), "off-cpu-ns/call")
+	b.ReportMetric(median(o.on, nil, cpu), "on-cpu-ns/call")
+	b.ReportMetric(median(o.off, o.none, elapsed), "off/none-elapsed")
+	b.ReportMetric(median(o.on, o.none, elapsed), "on/none-elapsed")
 }
 
 // The measurement itself, small.
 func TestOverhead(t *testing.T) {
 	needRoot(t)
-	o := measureOverhead(t, Options{}, "getppid", 101, 1)
-	if o.noneNs <= 0 || o.offNs <= 0 || o.onNs <= 0 || o.onRatio <= 0 {
-		t.Errorf("overhead %+v", o)
+	o := measureOverhead(t, Options{}, "getppid", 1009, 1)
+	for _, rounds := range [][]cost{o.none, o.off, o.on} {
+		if len(rounds) != 1 || rounds[0].cpu <= 0 || rounds[0].elapsed <= 0 {
+			t.Errorf("overhead %+v", o)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/nexuscore-labs/nexus/bpf/attach"
@@ -87,9 +88,10 @@ func Open(opts Options) (*Suite, error) {
 		return nil, err
 	}
 	s := &Suite{}
+	types := btf.NewCache()
 	var reasons []error
 	for _, o := range selected {
-		p, err := o.open(probe.Options{Rung: attach.Rung(opts.Rung)})
+		p, err := o.open(probe.Options{Rung: attach.Rung(opts.Rung), Types: types})
 		if err != nil {
 			s.missing = append(s.missing, fmt.Sprintf("%s: %v", o.name, err))
 			reasons = append(reasons, err)

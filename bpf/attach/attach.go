@@ -62,16 +62,34 @@ type Attached struct {
 // ErrNoRung says that no candidate could be attached.
 var ErrNoRung = errors.New("no rung of the attach ladder works here")
 
-// Ladder tries the candidates in order and returns the first that loads and
-// attaches. If only is not empty, other rungs are passed over. The error names
-// every rung's reason and wraps ErrNoRung and the reasons.
+// Options of Climb. The zero value tries every rung.
+type Options struct {
+	// Only, if not empty, passes over other rungs.
+	Only Rung
+	// Types caches the kernel's BTF, whose parsing takes longer than all the
+	// rest; share one between probes that are opened together.
+	Types *btf.Cache
+}
+
+// Ladder is Climb for one probe alone.
 func Ladder(spec *ebpf.CollectionSpec, candidates []Candidate, only Rung) (*Attached, error) {
+	return Climb(spec, candidates, Options{Only: only})
+}
+
+// Climb tries the candidates in order and returns the first that loads and
+// attaches. The error names every rung's reason and wraps ErrNoRung and the
+// reasons.
+func Climb(spec *ebpf.CollectionSpec, candidates []Candidate, opts Options) (*Attached, error) {
+	if opts.Types == nil {
+		opts.Types = btf.NewCache()
+	}
+	only := opts.Only
 	reasons := []error{ErrNoRung}
 	for _, c := range candidates {
 		if only != "" && c.Rung != only {
 			continue
 		}
-		attached, err := try(spec, c)
+		attached, err := try(spec, c, opts.Types)
 		if err == nil {
 			return attached, nil
 		}
@@ -83,11 +101,11 @@ func Ladder(spec *ebpf.CollectionSpec, candidates []Candidate, only Rung) (*Atta
 	return nil, errors.Join(reasons...)
 }
 
-func try(spec *ebpf.CollectionSpec, c Candidate) (*Attached, error) {
+func try(spec *ebpf.CollectionSpec, c Candidate, types *btf.Cache) (*Attached, error) {
 	a := &Attached{Rung: c.Rung}
 	wanted := c.Programs
 	for _, name := range c.Optional {
-		if err := exists(spec.Programs[name]); err != nil {
+		if err := exists(spec.Programs[name], types); err != nil {
 			a.Absent = append(a.Absent, fmt.Sprintf("%s: %v", name, err))
 			continue
 		}
@@ -100,7 +118,7 @@ func try(spec *ebpf.CollectionSpec, c Candidate) (*Attached, error) {
 	if c.Adjust != nil {
 		c.Adjust(selected)
 	}
-	a.Collection, err = ebpf.NewCollection(selected)
+	a.Collection, err = ebpf.NewCollectionWithOptions(selected, ebpf.CollectionOptions{Cache: types})
 	if errors.Is(err, unix.EPERM) {
 		err = unix.EPERM // the library's advice on memory limits is for kernels before 5.11
 	}
@@ -115,14 +133,14 @@ func try(spec *ebpf.CollectionSpec, c Candidate) (*Attached, error) {
 
 // exists tells cheaply whether a tp_btf program's tracepoint is in this kernel;
 // other kinds find out when they are attached.
-func exists(p *ebpf.ProgramSpec) error {
+func exists(p *ebpf.ProgramSpec, types *btf.Cache) error {
 	if p == nil {
 		return errors.New("no such program")
 	}
 	if p.AttachType != ebpf.AttachTraceRawTp {
 		return nil
 	}
-	kernel, err := btf.LoadKernelSpec()
+	kernel, err := types.Kernel()
 	if err != nil {
 		return fmt.Errorf("load kernel BTF: %w", err)
 	}

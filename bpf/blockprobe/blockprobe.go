@@ -43,12 +43,12 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the block object: %w", err)
 	}
-	attached, err := attach.Ladder(spec, []attach.Candidate{
+	attached, err := attach.Climb(spec, []attach.Candidate{
 		{Rung: attach.TpBTF, Programs: []string{"complete_tp_btf", "issue_tp_btf"},
 			Optional: []string{"insert_tp_btf", "merge_tp_btf"}},
 		{Rung: attach.RawTracepoint, Programs: []string{"complete_raw_tp", "issue_raw_tp"},
 			Optional: []string{"insert_raw_tp", "merge_raw_tp"}},
-	}, opts.Rung)
+	}, opts.Attach())
 	if err != nil {
 		return nil, fmt.Errorf("attach the block probe: %w", err)
 	}

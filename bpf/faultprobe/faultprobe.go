@@ -27,13 +27,13 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the fault object: %w", err)
 	}
-	attached, err := attach.Ladder(spec, []attach.Candidate{
+	attached, err := attach.Climb(spec, []attach.Candidate{
 		{Rung: attach.TpBTF, Programs: []string{"user_tp_btf", "kernel_tp_btf"}},
 		{Rung: attach.RawTracepoint, Programs: []string{"user_raw_tp", "kernel_raw_tp"}},
 		{Rung: attach.Tracepoint, Programs: []string{"user_tracepoint", "kernel_tracepoint"}},
 		{Rung: attach.Fentry, Programs: []string{"mm_fentry"}},
 		{Rung: attach.Kprobe, Programs: []string{"mm_kprobe"}},
-	}, opts.Rung)
+	}, opts.Attach())
 	if err != nil {
 		return nil, fmt.Errorf("attach the fault probe: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/nexuscore-labs/nexus/bpf/attach"
@@ -49,7 +50,12 @@ func (r *Reading) Append(o Reading) {
 type Options struct {
 	// Rung forces one rung of the attach ladder; empty takes the first that works.
 	Rung attach.Rung
+	// Types, if set, is the kernel's BTF shared with other probes.
+	Types *btf.Cache
 }
+
+// Attach returns what the attach package needs of them.
+func (o Options) Attach() attach.Options { return attach.Options{Only: o.Rung, Types: o.Types} }
 
 // Probe is an attached probe. It is not safe for concurrent use.
 type Probe interface {

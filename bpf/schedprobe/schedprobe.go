@@ -45,10 +45,10 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the scheduler object: %w", err)
 	}
-	attached, err := attach.Ladder(spec, []attach.Candidate{
+	attached, err := attach.Climb(spec, []attach.Candidate{
 		{Rung: attach.TpBTF, Programs: []string{"wakeup_tp_btf", "wakeup_new_tp_btf", "switch_tp_btf"}, Adjust: withoutHash},
 		{Rung: attach.RawTracepoint, Programs: []string{"wakeup_raw_tp", "wakeup_new_raw_tp", "switch_raw_tp"}},
-	}, opts.Rung)
+	}, opts.Attach())
 	if err != nil {
 		return nil, fmt.Errorf("attach the scheduler probe: %w", err)
 	}

@@ -29,11 +29,11 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the syscall object: %w", err)
 	}
-	attached, err := attach.Ladder(spec, []attach.Candidate{
+	attached, err := attach.Climb(spec, []attach.Candidate{
 		{Rung: attach.TpBTF, Programs: []string{"enter_tp_btf", "exit_tp_btf"}},
 		{Rung: attach.RawTracepoint, Programs: []string{"enter_raw_tp", "exit_raw_tp"}},
 		{Rung: attach.Tracepoint, Programs: []string{"enter_tracepoint", "exit_tracepoint"}},
-	}, opts.Rung)
+	}, opts.Attach())
 	if err != nil {
 		return nil, fmt.Errorf("attach the syscall probe: %w", err)
 	}

@@ -34,7 +34,7 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the io_uring object: %w", err)
 	}
-	attached, err := attach.Ladder(spec, candidates(), opts.Rung)
+	attached, err := attach.Climb(spec, candidates(), opts.Attach())
 	if err != nil {
 		return nil, fmt.Errorf("attach the io_uring probe: %w", err)
 	}
