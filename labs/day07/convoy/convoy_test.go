@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nexuscore-labs/nexus/bpf/attach"
+	"github.com/nexuscore-labs/nexus/bpf/probe"
 )
 
 // Each experiment runs here in a small size: the shape of its result, what it
@@ -118,6 +121,28 @@ func TestWriters(t *testing.T) {
 	if want := len(o.Threads) * len(o.Layouts) * o.LockRounds; watched != want {
 		t.Errorf("%d cells were watched, want %d", watched, want)
 	}
+}
+
+// Where the lock probe can't be attached the latencies are measured all the same.
+func TestWritersWithoutProbe(t *testing.T) {
+	o := WritersOptions{
+		Dir: t.TempDir(), Threads: []int{1}, Layouts: []Layout{OwnFiles}, Rounds: 1, LockRounds: 1,
+		Window: smallWindow, RecordBytes: 64, Probe: probe.Options{Rung: attach.Kprobe},
+	}
+	result, err := Writers(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !errors.Is(result.LocksErr, ErrNotMeasurable) || !errors.Is(result.LocksErr, attach.ErrNoRung) {
+		t.Errorf("the reason is %v", result.LocksErr)
+	}
+	if len(result.Cells) != 1 || result.Cells[0].Locks != nil {
+		t.Errorf("cells %+v", result.Cells)
+	}
+	if l := result.Locks(OwnFiles, 1); l.Writes != 0 || VerdictInodeLock(l, l) != Inconclusive {
+		t.Errorf("locks that nobody watched: %+v", l)
+	}
+	empty(t, o.Dir)
 }
 
 // checkLocks holds the probe's counts against the writers' own.

@@ -34,6 +34,7 @@ type WritersOptions struct {
 	LockRounds  int           // watched by the lock probe
 	Window      time.Duration // of one measurement with up to windowThreads threads
 	RecordBytes int
+	Probe       probe.Options // how the lock probe is attached
 }
 
 // windowThreads is how many threads share one Window; with more of them it is
@@ -124,7 +125,7 @@ func Writers(ctx context.Context, o WritersOptions) (result WritersResult, err e
 	if result.Cells, err = rounds(ctx, o, dir, o.Rounds, nil); err != nil || o.LockRounds == 0 {
 		return result, err
 	}
-	locks, err := lockprobe.Open(probe.Options{})
+	locks, err := lockprobe.Open(o.Probe)
 	if err != nil {
 		result.LocksErr = notMeasurable(err)
 		return result, nil
