@@ -1,6 +1,10 @@
 // Package bpf measures contenders from inside the kernel: histograms and
 // counters of one cgroup, collected per CPU by the programs in the folders
 // beside it.
+//
+// The compiled programs are committed; after a change to a .bpf.c file or a
+// header, "go generate ./bpf/..." makes them anew. That takes clang-19 and
+// llvm-strip-19 and nothing else, and gives the same bytes everywhere.
 package bpf
 
 import "github.com/nexuscore-labs/nexus/bpf/probe"
