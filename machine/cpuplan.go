@@ -74,12 +74,32 @@ func (p CPUPlan) Map() map[string][]int {
 	return map[string][]int{"generator": p.Generator, "contender": p.Contender, "system": p.System}
 }
 
-// PinThread binds the calling goroutine to its thread and that thread to cpus.
-// The caller must end the goroutine without unlocking, so that the runtime
-// throws the thread away and its affinity with it. Children inherit the
-// affinity, sched_setaffinity(2).
-func PinThread(cpus []int) error {
-	runtime.LockOSThread()
+// GoPinned runs work in a goroutine on a thread of its own, which is bound to
+// cpus, and throws the thread away afterwards. Children inherit the affinity of
+// the thread that starts them, sched_setaffinity(2). work is told when the
+// thread could not be bound.
+//
+// The thread is never the process's first one: that one can't be thrown away,
+// and it is what /proc/self shows.
+func GoPinned(cpus []int, work func(pinned error)) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			work(pinThread(cpus))
+			return // still locked: the runtime ends the thread
+		}
+		defer runtime.UnlockOSThread()
+		elsewhere := make(chan struct{})
+		go func() {
+			runtime.LockOSThread()
+			close(elsewhere)
+			work(pinThread(cpus))
+		}()
+		<-elsewhere
+	}()
+}
+
+func pinThread(cpus []int) error {
 	var set unix.CPUSet
 	set.Zero()
 	for _, cpu := range cpus {

@@ -74,9 +74,7 @@ func startChild(spec childSpec) (*child, error) {
 		cmd.SysProcAttr.CgroupFD = spec.group.FD()
 	}
 	c := &child{spec: spec, cmd: cmd, stderr: stderr, readyAt: make(chan string, 1), ended: make(chan struct{})}
-	started := make(chan error, 1)
-	go c.spawn(started)
-	err = <-started
+	err = c.spawn()
 	closed := writing.Close() // the child's copy must be the only one, or its end goes unseen
 	if err = errors.Join(err, closed); err != nil {
 		return nil, errors.Join(environmentError("", "start %s: %w", spec.path, err), reading.Close(), stderr.Close())
@@ -85,19 +83,21 @@ func startChild(spec childSpec) (*child, error) {
 	return c, nil
 }
 
-// spawn starts the process from a thread of its own: a child inherits the
-// affinity of the thread that starts it, and dies with it (PR_SET_PDEATHSIG
-// means the thread, not the process). So the thread stays until the child has
-// ended, and is then thrown away with its affinity.
-func (c *child) spawn(started chan<- error) {
-	err := machine.PinThread(c.spec.cpus)
-	if err == nil {
-		err = c.cmd.Start()
-	}
-	started <- err
-	if err == nil {
-		<-c.ended
-	}
+// spawn starts the process from a pinned thread: a child inherits the affinity
+// of the thread that starts it, and dies with it (PR_SET_PDEATHSIG means the
+// thread, not the process). So the thread stays until the child has ended.
+func (c *child) spawn() error {
+	started := make(chan error)
+	machine.GoPinned(c.spec.cpus, func(err error) {
+		if err == nil {
+			err = c.cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			<-c.ended
+		}
+	})
+	return <-started
 }
 
 // watch reads the handshake to its end, then reaps the process.

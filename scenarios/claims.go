@@ -29,7 +29,11 @@ type Claim struct {
 
 // Claims reads the lab's ledger and checks it: ids are unique, and every claim
 // has either a rule and one of the lab's checks, or a reason why it has none.
+// A lab without a ledger has no claims.
 func (l *Lab) Claims() ([]Claim, error) {
+	if len(l.ClaimsYAML) == 0 {
+		return nil, nil
+	}
 	var file struct {
 		Claims []Claim `yaml:"claims"`
 	}

@@ -83,12 +83,12 @@ func TestSchemaAgreesWithDecoder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for old, broken := range map[string]string{
-		"seed: 7":             "sead: 7",
-		"tenants: 64":         "tenants: many",
-		"codec: frame":        "codec: fram",
-		"rate: 4k/s":          "rate: 4k",
-		"timeout: 5s":         "timeout: 5",
-		"connections: 8\n  -": "connections: 0\n  -",
+		"seed: 7":              "sead: 7",
+		"tenants: 64":          "tenants: many",
+		"codec: frame":         "codec: fram",
+		"rate: 4k/s":           "rate: 4k",
+		"timeout: 5s":          "timeout: 5",
+		"connections: 8\n  -":  "connections: 0\n  -",
 		"{quick: 5, full: 10}": "{quick: 5}",
 		"uniform(100B, 4KiB)":  "uniform(100B)",
 		"zipf(0.99)":           "zipf",

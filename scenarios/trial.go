@@ -110,6 +110,7 @@ type trialRun struct {
 	dir   string
 	group *machine.Cgroup
 	child *child
+	heard *heard
 }
 
 func (t *trialRun) do(ctx context.Context, stderr string) error {
@@ -173,6 +174,7 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		}
 	}()
 	p := t.slot.point
+	t.heard = &heard{}
 	watch := newWatch(t)
 	timer := time.AfterFunc(p.Warmup, watch.start)
 	load, err := t.drive(ctx, loadgen.Config{
@@ -180,7 +182,7 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		Codec:  p.Workload.Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
 		Streams: p.Writers, Connections: p.Connections, InFlightMax: p.InFlightMax,
 		Warmup: p.Warmup, Duration: p.Duration, Timeout: p.Timeout,
-		Seed: t.slot.seed, CPUs: t.generatorCPUs(), Source: source,
+		Seed: t.slot.seed, CPUs: t.generatorCPUs(), Source: listen(source, t.heard),
 		OnTick: func(tick loadgen.Tick) {
 			t.progress(Event{
 				Kind: EventTick, Contender: t.slot.contender, Point: p.ID, Round: t.slot.round,
@@ -355,9 +357,13 @@ func (t *trialRun) judge(ctx context.Context, spec TrialSpec, source loadgen.Sou
 	if load.Wrong > 0 {
 		return contenderError("", "%d wrong answers, the first: %s", load.Wrong, load.FirstWrong)
 	}
+	if load.Sent == 0 && !t.heard.mute() {
+		t.invalid("the generator sent nothing in the measured part")
+		return nil
+	}
 	if load.Completed == 0 {
-		return contenderError("", "no right answer in %s: %d sent, %d refused, %d timed out",
-			time.Duration(load.ElapsedNs).Round(time.Millisecond), load.Sent, load.Errors, load.Timeouts)
+		return contenderError("", "no right answer in %s: %d sent, %d refused, %d timed out; in all, %d were never answered: %s",
+			time.Duration(load.ElapsedNs).Round(time.Millisecond), load.Sent, load.Errors, load.Timeouts, t.heard.unanswered.Load(), load.FirstError)
 	}
 	if t.lab.Verify != nil {
 		found, err := t.lab.Verify(ctx, Evidence{

@@ -1,0 +1,103 @@
+package scenarios
+
+import (
+	"reflect"
+	"testing"
+	"testing/quick"
+)
+
+// planned turns random numbers into a scenario.
+func planned(seed uint64, trials []uint8, contenders, overhead uint8) *Scenario {
+	names := []string{"a", "b", "c", "d", "e"}[:1+int(contenders)%5]
+	s := &Scenario{Seed: seed}
+	for i, n := range trials[:min(len(trials), 6)] {
+		s.Points = append(s.Points, Point{ID: string(rune('p' + i)), Trials: 1 + int(n)%8, Contenders: names[:1+i%len(names)]})
+	}
+	if len(s.Points) > 0 {
+		s.Overhead = &Overhead{Contender: "a", Point: "p", Trials: 1 + int(overhead)%10}
+	}
+	return s
+}
+
+// Whatever the scenario: every round holds each contender of a point exactly
+// once, with one seed for all of them; rounds don't mix; the trials without
+// probes each have a partner in their round; equal scenarios plan alike.
+func TestPlanProperties(t *testing.T) {
+	property := func(seed uint64, trials []uint8, contenders, overhead uint8) bool {
+		s := planned(seed, trials, contenders, overhead)
+		slots := plan(s)
+		if !reflect.DeepEqual(slots, plan(s)) {
+			t.Log("planned twice, got two plans")
+			return false
+		}
+		type key struct {
+			contender, point string
+			round            int
+			off              bool
+		}
+		seen := map[key]int{}
+		seeds := map[[2]any]uint64{}
+		lastRound := 0
+		for i, slot := range slots {
+			if slot.index != i || slot.round < lastRound {
+				t.Logf("slot %d: %+v after round %d", i, slot, lastRound)
+				return false
+			}
+			lastRound = slot.round
+			seen[key{slot.contender, slot.point.ID, slot.round, slot.probesOff}]++
+			at := [2]any{slot.point.ID, slot.round}
+			if known, met := seeds[at]; met && known != slot.seed {
+				t.Logf("two seeds in round %d of %s", slot.round, slot.point.ID)
+				return false
+			}
+			seeds[at] = slot.seed
+		}
+		for i := range s.Points {
+			for round := range s.Points[i].Trials {
+				for _, name := range s.Points[i].Contenders {
+					if seen[key{name, s.Points[i].ID, round, false}] != 1 {
+						t.Logf("%s at %s in round %d: %d times", name, s.Points[i].ID, round, seen[key{name, s.Points[i].ID, round, false}])
+						return false
+					}
+				}
+			}
+		}
+		distinct := map[uint64]bool{}
+		for _, seed := range seeds {
+			distinct[seed] = true
+		}
+		for k, n := range seen {
+			partner := k
+			partner.off = false
+			if n != 1 || k.off && seen[partner] != 1 {
+				t.Logf("%+v: %d times, partner %d times", k, n, seen[partner])
+				return false
+			}
+		}
+		return len(distinct) == len(seeds)
+	}
+	if err := quick.Check(property, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// The order changes with the seed and from round to round: a contender that
+// always came first would always meet the same state of the disk.
+func TestPlanShuffles(t *testing.T) {
+	s := planned(1, []uint8{7}, 4, 0)
+	s.Points[0].Contenders, s.Overhead = []string{"a", "b", "c", "d", "e"}, nil
+	order := func(seed uint64) (text string) {
+		s.Seed = seed
+		for _, slot := range plan(s) {
+			text += slot.contender
+		}
+		return text
+	}
+	one := order(1)
+	if one == order(2) {
+		t.Error("two seeds gave one order")
+	}
+	if one[:5] == one[5:10] && one[5:10] == one[10:15] {
+		t.Errorf("rounds are not shuffled: %s", one)
+	}
+}
