@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -76,10 +75,9 @@ func NewBaseline(runs []*Result, reason string, now time.Time) (*Baseline, error
 	for _, point := range v.headlines() {
 		closed := v.sweep[v.pointIndex(point)].closed
 		for _, m := range measures {
-			if (m.name == "throughput") != closed && !strings.HasPrefix(m.name, "cpu") {
-				continue // open loop fixes the rate; closed loop hides the latency
+			if m.tells(closed) {
+				b.Series = append(b.Series, seriesOf(runs, point, m)...)
 			}
-			b.Series = append(b.Series, seriesOf(runs, point, m)...)
 		}
 	}
 	return b, b.validate()
@@ -142,7 +140,7 @@ func (b *Baseline) validate() error {
 		if len(e.Values) < 2 {
 			return fmt.Errorf("baseline: %s has %d values, want at least 2", e.id(), len(e.Values))
 		}
-		if !slices.ContainsFunc(measures, func(m measure) bool { return m.name == e.Metric && m.higher == e.Higher }) {
+		if m, known := measureNamed(e.Metric); !known || m.higher != e.Higher {
 			return fmt.Errorf("baseline: %s: no such metric with that direction", e.id())
 		}
 		for _, v := range e.Values {

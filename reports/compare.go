@@ -58,8 +58,11 @@ type Change struct {
 	Ratio     *Interval `json:"ratio"`      // after / before
 	P         *float64  `json:"p"`          // Mann–Whitney
 	PAdjusted *float64  `json:"p_adjusted"` // after Holm over the table
+	Headline  bool      `json:"headline"`   // see Comparison.judge
 	Verdict   string    `json:"verdict"`
 	Why       string    `json:"why,omitempty"` // of can't tell
+
+	trialsBefore, trialsAfter int
 }
 
 // Compare says what changed from runs a to runs b. Results that differ in
@@ -91,7 +94,9 @@ func Compare(a, b []*Result, opts CompareOptions) (*Comparison, error) {
 	if len(c.Forced) > 0 && !opts.Force {
 		return nil, &UnlikeError{c.Forced}
 	}
-	c.collect(opts.Seed)
+	if err := c.collect(opts.Seed); err != nil {
+		return nil, fmt.Errorf("compare: %w", err)
+	}
 	if len(c.Changes) == 0 {
 		return nil, errors.New("compare: the results have no contender, point and measure in common")
 	}
@@ -111,7 +116,12 @@ func runNames(runs []*Result) string {
 }
 
 // collect makes a Change of everything that both sides measured.
-func (c *Comparison) collect(seed uint64) {
+func (c *Comparison) collect(seed uint64) error {
+	v, err := pooledView(c.before)
+	if err != nil {
+		return err
+	}
+	headlines := v.headlines()
 	for _, contender := range c.before[0].Contenders {
 		for _, at := range placesOf(c.before, contender.Name) {
 			for _, m := range measures {
@@ -124,6 +134,8 @@ func (c *Comparison) collect(seed uint64) {
 					continue
 				}
 				change := Change{Contender: contender.Name, Role: contender.Role, Point: at.point, Metric: m.name, Unit: string(m.unit), Higher: m.higher,
+					Headline:     contender.Role == RoleSubject && slices.Contains(headlines, at.point) && m.tells(v.sweep[v.pointIndex(at.point)].closed),
+					trialsBefore: len(before), trialsAfter: len(after),
 					Before: stats.MedianCI(before, seed).Ptr(), After: stats.MedianCI(after, seed).Ptr(), Ratio: stats.MedianRatioCI(after, before, seed).Ptr()}
 				if _, p := stats.MannWhitney(after, before); !math.IsNaN(p) {
 					change.P = &p
@@ -132,6 +144,7 @@ func (c *Comparison) collect(seed uint64) {
 			}
 		}
 	}
+	return nil
 }
 
 func placesOf(runs []*Result, contender string) []place {
@@ -153,21 +166,38 @@ func pointOrder(r *Result, point string) int {
 	return slices.IndexFunc(r.Points, func(p PointResult) bool { return p.Point == point })
 }
 
-// judge corrects the p-values over the table and gives each change its word.
+// judge corrects the p-values and gives each change its word. There are two
+// families: the headline (the subject at the points that the gates judge, in the
+// measures that mean something there) and all else. Otherwise the many rows that
+// nobody asked about would leave the few that matter no chance to show anything.
 func (c *Comparison) judge() {
-	p := make([]float64, len(c.Changes))
-	for i := range c.Changes {
-		p[i] = math.NaN()
-		if c.Changes[i].P != nil {
-			p[i] = *c.Changes[i].P
+	for _, headline := range []bool{true, false} {
+		var family []*Change
+		var p []float64
+		for i := range c.Changes {
+			change := &c.Changes[i]
+			if change.Headline != headline {
+				continue
+			}
+			family = append(family, change)
+			p = append(p, math.NaN())
+			if change.P != nil {
+				p[len(p)-1] = *change.P
+			}
+		}
+		for i, adjusted := range stats.Holm(p) {
+			family[i].judge(adjusted, len(family), c.Alpha, c.MinEffect)
 		}
 	}
-	for i, adjusted := range stats.Holm(p) {
-		change := &c.Changes[i]
-		if !math.IsNaN(adjusted) {
-			change.PAdjusted = &adjusted
-		}
-		change.Verdict, change.Why = word(change.Ratio, adjusted, change.Higher, c.Alpha, c.MinEffect)
+}
+
+func (c *Change) judge(adjusted float64, family int, alpha, minEffect float64) {
+	if !math.IsNaN(adjusted) {
+		c.PAdjusted = &adjusted
+	}
+	c.Verdict, c.Why = word(c.Ratio, adjusted, c.Higher, alpha, minEffect)
+	if least := stats.LeastP(c.trialsBefore, c.trialsAfter) * float64(family); c.Verdict == CantTell && least >= alpha {
+		c.Why = fmt.Sprintf("%d and %d trials can't show any change among %d rows", c.trialsBefore, c.trialsAfter, family)
 	}
 }
 
@@ -206,6 +236,6 @@ func (c *Comparison) Count(verdict string) int {
 
 // summary is the outcome in one sentence.
 func (c *Comparison) summary() string {
-	return fmt.Sprintf("%d improved, %d regressed, %d no change, %d can't tell (Mann–Whitney with Holm, α %s over the table, minimum effect %s)",
+	return fmt.Sprintf("%d improved, %d regressed, %d no change, %d can't tell (Mann–Whitney with Holm, α %s over the headline rows and over the others, minimum effect %s)",
 		c.Count(Improved), c.Count(Regressed), c.Count(NoChange), c.Count(CantTell), quantity.Digits(c.Alpha), quantity.Share.Format(c.MinEffect))
 }

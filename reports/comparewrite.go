@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 
 	pretty "github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -13,24 +13,35 @@ import (
 )
 
 func (c *Comparison) table() table {
-	t := table{ID: "changes", Title: "What changed", Note: "Medians with 95% bootstrap intervals; the ratio is B over A. " + c.summary() + ".",
+	t := table{ID: "changes", Title: "What changed", Note: "Medians over trials; the ratio is B over A with its 95% bootstrap interval. The rows that the gates judge come first.",
 		Columns: []column{{"contender", false}, {"at", false}, {"measure", false}, {"A", true}, {"B", true}, {"B / A", true}, {"p", true}, {"verdict", false}, {"why", false}}}
-	for _, change := range c.Changes {
+	for _, change := range c.headlineFirst() {
 		unit := quantity.Unit(change.Unit)
-		t.Rows = append(t.Rows, []cell{{change.Contender, change.Role}, plain(change.Point), plain(change.measureName()),
-			interval(unit, change.Before), interval(unit, change.After), interval(quantity.Ratio, change.Ratio),
+		t.Rows = append(t.Rows, []cell{{change.Contender, change.Role}, plain(change.Point), {change.measureName(), "tight"},
+			plain(center(unit, change.Before)), plain(center(unit, change.After)), interval(quantity.Ratio, change.Ratio),
 			number(quantity.Count, change.PAdjusted), status(change.Verdict), plain(change.Why)})
 	}
 	return t
 }
 
-// measureName is the measure with its better direction.
 func (c *Change) measureName() string {
-	arrow := " ↓"
-	if c.Higher {
-		arrow = " ↑"
-	}
-	return words(strings.ReplaceAll(c.Metric, "cpu_ns_per_op", "cpu per op")) + arrow
+	m, _ := measureNamed(c.Metric)
+	return m.arrow()
+}
+
+// headlineFirst are the changes in the order of their interest.
+func (c *Comparison) headlineFirst() []Change {
+	changes := slices.Clone(c.Changes)
+	slices.SortStableFunc(changes, func(a, b Change) int {
+		switch {
+		case a.Headline == b.Headline:
+			return 0
+		case a.Headline:
+			return -1
+		}
+		return 1
+	})
+	return changes
 }
 
 func (c *Comparison) differenceTable() table {
@@ -69,7 +80,12 @@ func (c *Comparison) Terminal(w io.Writer, opts TerminalOptions) error {
 	}
 	t.line("")
 	var rows []pretty.Row
-	for _, change := range c.Changes {
+	headline := true
+	for _, change := range c.headlineFirst() {
+		if headline && !change.Headline && len(rows) > 0 {
+			rows = append(rows, pretty.Row{"others:"})
+		}
+		headline = change.Headline
 		rows = append(rows, pretty.Row{t.paint(roleColour(change.Role), change.Contender), change.Point, change.measureName(),
 			center(quantity.Unit(change.Unit), change.Before), center(quantity.Unit(change.Unit), change.After), percent(change.Ratio),
 			t.paint(statusColour(change.Verdict), statusMarks[change.Verdict]+" "+change.Verdict)})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,8 +46,28 @@ var fixturePoints = []fixturePoint{
 
 const fixtureRounds = 5
 
-// fixture is deterministic in seed; speed scales the subject's throughput.
+type fixtureKey struct {
+	seed  uint64
+	speed float64
+}
+
+var fixtures = map[fixtureKey]*Result{} // tests here don't run in parallel
+
+// fixture is deterministic in seed; speed scales the subject's throughput. The
+// caller may change the result and the elements of its slices.
 func fixture(t testing.TB, seed uint64, speed float64) *Result {
+	t.Helper()
+	key := fixtureKey{seed, speed}
+	if fixtures[key] == nil {
+		fixtures[key] = newFixture(t, seed, speed)
+	}
+	r := *fixtures[key]
+	r.Reasons, r.Contenders, r.Gates, r.LessonThresholds = slices.Clone(r.Reasons), slices.Clone(r.Contenders), slices.Clone(r.Gates), slices.Clone(r.LessonThresholds)
+	r.Claims, r.Points, r.Trials, r.Metrics = slices.Clone(r.Claims), slices.Clone(r.Points), slices.Clone(r.Trials), slices.Clone(r.Metrics)
+	return &r
+}
+
+func newFixture(t testing.TB, seed uint64, speed float64) *Result {
 	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 7))
 	r := fixtureHead(seed)
@@ -103,14 +124,14 @@ func fixtureTrial(t testing.TB, random *rand.Rand, c fixtureContender, p fixture
 	if p.arrival != "closed" {
 		throughput = p.sweep["rate_per_s"]
 	}
-	latency := hdrhistogram.New(1, 60_000_000_000, 3)
-	const samples = 3000
+	latency := hdrhistogram.New(1000, 10_000_000_000, 2)
+	const samples = 2000
 	for range samples {
 		ns := median * math.Exp(c.spread*random.NormFloat64())
 		if random.IntN(400) == 0 {
 			ns *= 6
 		}
-		if err := latency.RecordValue(int64(ns)); err != nil {
+		if err := latency.RecordValue(min(int64(ns), 9_999_999_999)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -158,7 +179,7 @@ func fixtureKernel(random *rand.Rand, c fixtureContender, completed uint64) []Ke
 	} {
 		h := KernelHistogram{Probe: probe.probe, Label: probe.label, Unit: "ns"}
 		buckets := map[int]uint64{}
-		for range 500 {
+		for range 300 {
 			ns := probe.ns * math.Exp(0.6*random.NormFloat64())
 			buckets[int(math.Log2(ns)*8)]++
 		}
@@ -166,7 +187,7 @@ func fixtureKernel(random *rand.Rand, c fixtureContender, completed uint64) []Ke
 			if buckets[k] == 0 {
 				continue
 			}
-			n := uint64(float64(buckets[k]) * float64(completed) * probe.perOp / 500)
+			n := uint64(float64(buckets[k]) * float64(completed) * probe.perOp / 300)
 			lo, hi := math.Exp2(float64(k)/8), math.Exp2(float64(k+1)/8)
 			h.Buckets = append(h.Buckets, KernelBucket{Lo: lo, Hi: hi, Count: n})
 			h.Count, h.Sum = h.Count+n, h.Sum+float64(n)*(lo+hi)/2

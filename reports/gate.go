@@ -144,12 +144,7 @@ func (b *Baseline) stale(r *Result, now time.Time, ageMax time.Duration) error {
 }
 
 func newCheck(e *BaselineEntry, runs []*Result, seed uint64) (GateCheck, error) {
-	var m measure
-	for _, known := range measures {
-		if known.name == e.Metric {
-			m = known
-		}
-	}
+	m, _ := measureNamed(e.Metric) // the baseline is validated
 	var after []float64
 	if e.Against == "" {
 		after = sample(runs, place{e.Subject, e.Point}, m)

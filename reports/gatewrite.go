@@ -24,10 +24,8 @@ func (c *GateCheck) unit() quantity.Unit {
 	if c.Against != "" {
 		return quantity.Ratio
 	}
-	for _, m := range measures {
-		if m.name == c.Metric {
-			return m.unit
-		}
+	if m, known := measureNamed(c.Metric); known {
+		return m.unit
 	}
 	return quantity.Count
 }
@@ -39,17 +37,18 @@ func (g *GateReport) table() table {
 		Columns: []column{{"what", false}, {"baseline", true}, {"now", true}, {"now / baseline", true}, {"p", true}, {"verdict", false}, {"why", false}}}
 	for i := range g.Checks {
 		c := &g.Checks[i]
-		t.Rows = append(t.Rows, []cell{plain(c.label()), interval(c.unit(), c.Before), interval(c.unit(), c.After),
+		t.Rows = append(t.Rows, []cell{plain(c.label()), plain(center(c.unit(), c.Before)), plain(center(c.unit(), c.After)),
 			interval(quantity.Ratio, c.Ratio), number(quantity.Count, c.PAdjusted), status(c.Verdict), plain(c.Why)})
 	}
 	return t
 }
 
 func (c *GateCheck) label() string {
-	if c.Higher {
-		return c.id() + " ↑"
+	m, _ := measureNamed(c.Metric)
+	if c.Against == "" {
+		return fmt.Sprintf("%s at %s: %s", m.arrow(), c.Point, c.Subject)
 	}
-	return c.id() + " ↓"
+	return fmt.Sprintf("%s at %s: %s / %s", m.arrow(), c.Point, c.Subject, c.Against)
 }
 
 // absoluteNote says whether absolute numbers took part.

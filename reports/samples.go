@@ -12,27 +12,57 @@ import (
 // measure is one number of a trial that comparison and gate look at.
 type measure struct {
 	name   string
+	label  string // for people
 	unit   quantity.Unit
 	higher bool // higher is better
 	read   func(*Trial) (value float64, measured bool)
 }
 
-func percentileMeasure(name string, read func(*Latency) int64) measure {
-	return measure{name: name, unit: quantity.Ns, read: func(t *Trial) (float64, bool) {
+func percentileMeasure(name, label string, read func(*Latency) int64) measure {
+	return measure{name: name, label: label, unit: quantity.Ns, read: func(t *Trial) (float64, bool) {
 		return float64(read(&t.LatencyNs)), t.LatencyNs.Count > 0
 	}}
 }
 
 var measures = []measure{
-	{name: "throughput", unit: quantity.PerS, higher: true, read: func(t *Trial) (float64, bool) { return t.ThroughputPerS, true }},
-	percentileMeasure("latency_p50", func(l *Latency) int64 { return l.P50 }),
-	percentileMeasure("latency_p99", func(l *Latency) int64 { return l.P99 }),
-	{name: "cpu_ns_per_op", unit: quantity.Ns, read: func(t *Trial) (float64, bool) {
+	{name: "throughput", label: "throughput", unit: quantity.PerS, higher: true, read: func(t *Trial) (float64, bool) { return t.ThroughputPerS, true }},
+	percentileMeasure("latency_p50", "p50", func(l *Latency) int64 { return l.P50 }),
+	percentileMeasure("latency_p99", "p99", func(l *Latency) int64 { return l.P99 }),
+	{name: "cpu_ns_per_op", label: "CPU per op", unit: quantity.Ns, read: func(t *Trial) (float64, bool) {
 		if perOp := t.cpuNsPerOp(); perOp != nil {
 			return *perOp, true
 		}
 		return 0, false
 	}},
+}
+
+// measureNamed is false for a name that no measure has.
+func measureNamed(name string) (measure, bool) {
+	i := slices.IndexFunc(measures, func(m measure) bool { return m.name == name })
+	if i < 0 {
+		return measure{}, false
+	}
+	return measures[i], true
+}
+
+// tells says whether the measure means something for the kind of load: open loop
+// fixes the rate, closed loop hides the latency.
+func (m measure) tells(closed bool) bool {
+	switch m.unit {
+	case quantity.PerS:
+		return closed
+	case quantity.Ns:
+		return !closed || m.name == "cpu_ns_per_op"
+	}
+	return true
+}
+
+// arrow is the label with the better direction.
+func (m measure) arrow() string {
+	if m.higher {
+		return m.label + " ↑"
+	}
+	return m.label + " ↓"
 }
 
 // sample is the measure in every valid trial at a place, over several runs. It

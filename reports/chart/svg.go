@@ -20,7 +20,7 @@ const (
 // sizes of text and marks, user units.
 const (
 	textSize  = 12.0
-	textWidth = 6.6 // of one character, on average; labels are measured with it
+	textWidth = 7.0 // of one character, on average; labels are measured with it
 	lineStep  = 15.0
 )
 
@@ -273,7 +273,7 @@ func (d *drawing) endLabels(c *Chart, f frame, x, y extent) {
 
 // legend names the curves below a narrow chart.
 func (d *drawing) legend(c *Chart) {
-	x, y := 6.0, d.height+6
+	x, y := 6.0, d.height+14
 	for i := range c.Lines {
 		l := &c.Lines[i]
 		need := labelWidth(l.Name) + 42

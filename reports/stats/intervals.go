@@ -114,20 +114,26 @@ func percentiles(center float64, estimates []float64, n int) Interval {
 // bootstrap draws medians of resamples with replacement. Resampled values of a
 // sorted sample are known by how often each index was drawn, so none is sorted.
 type bootstrap struct {
-	random *rand.Rand
+	random *rand.PCG
 	drawn  []int
 }
 
 func newBootstrap(n int, seed uint64) *bootstrap {
 	const stream = 0x6e65787573 // any constant: it keeps these draws apart from other users of the seed
-	return &bootstrap{random: rand.New(rand.NewPCG(seed, stream)), drawn: make([]int, n)}
+	return &bootstrap{random: rand.NewPCG(seed, stream), drawn: make([]int, n)}
 }
 
 func (b *bootstrap) median(sorted []float64) float64 {
 	n := len(sorted)
 	clear(b.drawn)
-	for range n {
-		b.drawn[b.random.IntN(n)]++
+	// Two draws from each 64 random bits, by multiplying and shifting; the bias of
+	// n/2^32 is far below what the resamples can show. Twice as fast as IntN.
+	for i := 0; i < n; i += 2 {
+		bits := b.random.Uint64()
+		b.drawn[(bits>>32)*uint64(n)>>32]++
+		if i+1 < n {
+			b.drawn[(bits&math.MaxUint32)*uint64(n)>>32]++
+		}
 	}
 	upper := b.at(sorted, n/2)
 	if n%2 == 1 {
