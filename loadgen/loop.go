@@ -121,7 +121,8 @@ func (w *worker) enter(untilNs int64, more bool) error {
 	before := w.nowNs
 	w.nowNs = ring.Now()
 	if spin && n == 0 {
-		w.spinNs += w.nowNs - before
+		// Time beyond a turn's worth was not spent spinning but preempted.
+		w.spinNs += min(w.nowNs-before, spinTurnNsMax)
 	}
 	return err
 }

@@ -21,7 +21,7 @@ type echoSource struct {
 
 // totals are what the sources of all workers saw, for the accounting tests.
 type totals struct {
-	stated, judged, unanswered, misordered atomic.Uint64
+	stated, judged, unanswered atomic.Uint64
 }
 
 func newEchoSource(streams, bodyLen int) *echoSource {
