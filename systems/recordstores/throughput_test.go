@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -193,31 +194,37 @@ func TestEveryStoreBehindTheServer(t *testing.T) {
 }
 
 // BenchmarkAppend256Streams is a round of every store per iteration, in turn, so
-// that what else the machine does falls on all of them. Records per round are
-// few for the slow ones and many for the fast ones: about a second each.
+// that what else the machine does falls on all of them; it reports the medians of
+// the rounds' rates and of their ratios to the baseline. A round gives each store
+// about half a second, at the rate that a short trial before it found.
 func BenchmarkAppend256Streams(b *testing.B) {
-	perStore := make([]time.Duration, len(stores))
-	records := make([]int64, len(stores))
+	rates := make([][]float64, len(stores))
+	ratios := make([][]float64, len(stores))
 	for range b.N {
 		for i, s := range stores {
-			size := int64(2000)
+			size := int64(1000)
 			elapsed, err := measure(s, size)
 			if err != nil {
 				b.Fatalf("%s: %v", s.name, err)
 			}
-			// A second, longer trial at the rate that the first one found.
-			size = max(size, int64(float64(size)/elapsed.Seconds()*0.7))
+			size = max(size, int64(float64(size)/elapsed.Seconds()/2))
 			if elapsed, err = measure(s, size); err != nil {
 				b.Fatalf("%s: %v", s.name, err)
 			}
-			perStore[i] += elapsed
-			records[i] += size
+			rates[i] = append(rates[i], float64(size)/elapsed.Seconds())
+		}
+		for i := range stores {
+			last := len(rates[i]) - 1
+			ratios[i] = append(ratios[i], rates[i][last]/rates[0][last])
 		}
 	}
-	base := float64(records[0]) / perStore[0].Seconds()
 	for i, s := range stores {
-		rate := float64(records[i]) / perStore[i].Seconds()
-		b.ReportMetric(rate, s.name+"/s")
-		b.ReportMetric(rate/base, s.name+"/"+stores[0].name)
+		b.ReportMetric(median(rates[i]), s.name+"/s")
+		b.ReportMetric(median(ratios[i]), s.name+"/"+stores[0].name)
 	}
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	return values[len(values)/2]
 }

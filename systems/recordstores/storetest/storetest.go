@@ -18,6 +18,9 @@ import (
 type Kind struct {
 	Open func(dir string) (recordserver.Store, error)
 	Scan func(dir string, fn func(tenant uint32, seq uint64, payload []byte) error) error
+	// SurvivesDiskFull: an append without room is answered so and leaves nothing
+	// behind, and the store goes on when room comes back.
+	SurvivesDiskFull bool
 }
 
 // Run tests a store. The test binary's TestMain must call Main.
@@ -30,6 +33,7 @@ func Run(t *testing.T, kind Kind) {
 	t.Run("Batches", kind.testBatches)
 	t.Run("Read", kind.testRead)
 	t.Run("AppendAfterClose", kind.testAppendAfterClose)
+	t.Run("DiskFull", kind.testDiskFull)
 	t.Run("KilledWriterLosesNothing", kind.testKill)
 }
 

@@ -10,6 +10,8 @@ import (
 var kind = storetest.Kind{
 	Open: func(dir string) (recordserver.Store, error) { return Open(dir) },
 	Scan: Scan,
+
+	SurvivesDiskFull: true,
 }
 
 func TestMain(m *testing.M) { storetest.Main(m, kind) }
