@@ -54,6 +54,7 @@ func (s *segment) limit() uint64 { return s.header.base + uint64(s.end) }
 // span is the sparse index of one tenant in one segment.
 type span struct {
 	seg         *segment
+	tenant      uint32
 	first, last uint64   // sequences
 	every       []uint32 // every[i]: offset of first+i*indexEvery
 	lastOff     uint32
@@ -83,7 +84,7 @@ func (p *span) locate(seq uint64) (off uint32, back int) {
 func (s *segment) note(tenant uint32, seq uint64, off uint32) (*span, error) {
 	p := s.spans[tenant]
 	if p == nil {
-		p = &span{seg: s, first: seq, last: seq, lastOff: off, every: make([]uint32, 1, 8)}
+		p = &span{seg: s, tenant: tenant, first: seq, last: seq, lastOff: off, every: make([]uint32, 1, 8)}
 		p.every[0] = off
 		s.spans[tenant] = p
 		s.records++

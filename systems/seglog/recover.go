@@ -26,6 +26,7 @@ type found struct {
 	segment *segment
 	scan    scanned
 	err     error
+	recent  [1024]*span // by the low bits of the tenant: most records hit it
 }
 
 // OpenEngine recovers the log on the device. The buffers are the two staging
@@ -194,9 +195,17 @@ func (f *found) read(buf []byte) ([]byte, error) {
 }
 
 func (f *found) index(offset int64, r record) error {
-	if _, err := f.segment.note(r.tenant, r.seq, uint32(offset)); err != nil {
+	slot := &f.recent[r.tenant%uint32(len(f.recent))]
+	if p := *slot; p != nil && p.tenant == r.tenant && r.seq == p.last+1 {
+		p.add(uint32(offset))
+		f.segment.records++
+		return nil
+	}
+	p, err := f.segment.note(r.tenant, r.seq, uint32(offset))
+	if err != nil {
 		return &CorruptError{Offset: offset, Reason: err.Error()}
 	}
+	*slot = p
 	return nil
 }
 
@@ -270,6 +279,7 @@ func (f *found) settle(mark uint64, exact bool) error {
 	}
 	// A failed commit left batches that were never acknowledged.
 	s.end, s.spans, s.records = int64(durable-s.header.base), make(map[uint32]*span), 0
+	clear(f.recent[:])
 	scan, _, err := scanSegment(s.file, nil, f.scan.size, s.end, f.index)
 	if err != nil {
 		return fmt.Errorf("seglog: scan %s again: %w", s.name, err)

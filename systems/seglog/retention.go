@@ -133,15 +133,22 @@ type Retirement struct {
 // Retire returns what the retention options ask to remove now, or nil. One
 // retirement at a time.
 func (e *Engine) Retire() *Retirement {
-	n, kept := 0, e.bytes
-	oldest := int64(0)
+	var oldest time.Time
 	if e.o.RetainAge > 0 {
-		oldest = e.o.Now().Add(-e.o.RetainAge).UnixNano()
+		oldest = e.o.Now().Add(-e.o.RetainAge)
 	}
+	return e.RetireTo(e.o.RetainBytes, oldest)
+}
+
+// RetireTo is Retire with a limit of bytes (0: none) and the time of the oldest
+// record to keep (zero: all).
+func (e *Engine) RetireTo(bytesMax int64, oldest time.Time) *Retirement {
+	n, kept := 0, e.bytes
 	for _, s := range e.segments {
 		size := s.end - segmentHeaderLen
-		over := e.o.RetainBytes > 0 && kept > e.o.RetainBytes
-		if s == e.active || !over && s.newestNs >= oldest || e.busy(s) {
+		over := bytesMax > 0 && kept > bytesMax
+		old := !oldest.IsZero() && s.newestNs < oldest.UnixNano()
+		if s == e.active || !over && !old || e.busy(s) {
 			break
 		}
 		kept -= size

@@ -110,5 +110,6 @@ func (c *ringCommitter) complete(q *uring.CQE) {
 }
 
 func (c *ringCommitter) Close() error {
+	_ = c.ring.UpdateFiles(0, []int32{-1}) // a ring ends in its own time, the file should not have to wait
 	return errors.Join(c.ring.Close(), unmapBuffers(c.buffers))
 }

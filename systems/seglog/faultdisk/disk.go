@@ -218,6 +218,14 @@ func (d *Disk) fail(op string, errno syscall.Errno) error {
 	return fmt.Errorf("faultdisk: %s: %w", op, errno)
 }
 
+// Inject gives the after-th operation from now (1 is the next one) a fault,
+// and with sticky all that follow.
+func (d *Disk) Inject(fault Kind, after int, sticky bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.o.Fault, d.o.FaultAt, d.o.FaultSticky = fault, d.ops+after, sticky
+}
+
 // Heal ends the injected fault.
 func (d *Disk) Heal() {
 	d.mu.Lock()
