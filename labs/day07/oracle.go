@@ -58,7 +58,7 @@ func newOracle(asked *source) *oracle {
 			o.wrong("%s", w.problem)
 		}
 		for _, a := range w.acks {
-			where := place{asked.tenant(uint32(writer), a.n), a.seq}
+			where := place{w.tenants[a.n], a.seq}
 			if _, twice := o.promised[where]; twice {
 				o.wrong("tenant %d record %d was acknowledged to two writers", where.tenant, where.seq)
 			}
@@ -74,8 +74,9 @@ func (o *oracle) visit(tenant uint32, seq uint64, record []byte) error {
 	where := place{tenant, seq}
 	who, acknowledged := o.promised[where]
 	delete(o.promised, where)
-	writer, n, ok := author(record)
-	if !ok || int(writer) >= len(o.source.writers) || n >= o.source.writers[writer].next {
+	writer, n, signed := author(record)
+	owner, asked := o.source.asked(writer, n)
+	if !signed || !asked {
 		o.phantom("tenant %d record %d was never asked for", tenant, seq)
 		return nil
 	}
@@ -83,7 +84,7 @@ func (o *oracle) visit(tenant uint32, seq uint64, record []byte) error {
 		o.wrong("tenant %d record %d was acknowledged to writer %d as n %d and holds writer %d n %d", tenant, seq, who.writer, who.n, writer, n)
 		return nil
 	}
-	if owner := o.source.tenant(writer, n); owner != tenant {
+	if owner != tenant {
 		o.wrong("tenant %d record %d belongs to tenant %d", tenant, seq, owner)
 		return nil
 	}

@@ -5,13 +5,12 @@ import (
 	"testing"
 
 	"github.com/nexuscore-labs/nexus/loadgen"
+	"github.com/nexuscore-labs/nexus/loadgen/keys"
 	"github.com/nexuscore-labs/nexus/reports"
 )
 
-// modulo picks tenants evenly.
-type modulo uint64
-
-func (m modulo) Pick(random uint64) uint64 { return random % uint64(m) }
+// twoTenants makes pickers over two tenants.
+func twoTenants(writer uint64) (keys.Picker, error) { return keys.New("uniform", 2, 0, 5, writer) }
 
 // stored is one record as a scan would give it.
 type stored struct {
@@ -24,7 +23,10 @@ type stored struct {
 // returns the source and the records as a right store would hold them.
 func play(t *testing.T) (*source, []stored) {
 	t.Helper()
-	s := newSource(recordShape{seed: 5, lenMin: 16, lenMax: 300, tenants: 2, writers: 3}, modulo(2))
+	s, err := newSource(recordShape{seed: 5, lenMin: 16, lenMax: 300, writers: 3}, twoTenants)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var records []stored
 	next := map[uint32]uint64{}
 	for range 4 {

@@ -3,6 +3,9 @@ package day07
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
+
+	"github.com/nexuscore-labs/nexus/loadgen/keys"
 )
 
 // recordHeaderLen is the part of a record that says who wrote it:
@@ -20,15 +23,15 @@ const recordMagic = 0x3752584e
 
 // recordShape says how long records are, bytes, both ends included.
 type recordShape struct {
-	seed             uint64
-	lenMin, lenMax   int
-	tenants, writers int
+	seed           uint64
+	lenMin, lenMax int
+	writers        int
 }
 
 // length draws record n of a writer: uniform between the shape's bounds.
 func (s recordShape) length(writer uint32, n uint64) int {
 	span := uint64(s.lenMax - s.lenMin + 1)
-	high, _ := bits.Mul64(mix(s.seed^uint64(writer)<<32^n), span)
+	high, _ := bits.Mul64(keys.Mix(keys.Mix(s.seed+uint64(writer))+n), span)
 	return s.lenMin + int(high)
 }
 
@@ -38,16 +41,9 @@ func (s recordShape) append(dst []byte, writer uint32, n uint64) []byte {
 	dst = binary.LittleEndian.AppendUint32(dst, recordMagic)
 	dst = binary.LittleEndian.AppendUint32(dst, writer)
 	dst = binary.LittleEndian.AppendUint64(dst, n)
-	state := mix(s.seed + uint64(writer)*0x9e3779b97f4a7c15 + n)
-	rest := length - recordHeaderLen
-	for ; rest >= 8; rest -= 8 {
-		state += 0x9e3779b97f4a7c15
-		dst = binary.LittleEndian.AppendUint64(dst, mix(state))
-	}
-	for last := mix(state + 1); rest > 0; rest-- {
-		dst = append(dst, byte(last))
-		last >>= 8
-	}
+	body := len(dst)
+	dst = slices.Grow(dst, length-recordHeaderLen)[:body+length-recordHeaderLen]
+	keys.Payload(dst[body:], s.seed, uint64(writer), n)
 	return dst
 }
 
@@ -57,13 +53,4 @@ func author(record []byte) (writer uint32, n uint64, ok bool) {
 		return 0, 0, false
 	}
 	return binary.LittleEndian.Uint32(record[4:]), binary.LittleEndian.Uint64(record[8:]), true
-}
-
-// mix is the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014).
-func mix(x uint64) uint64 {
-	x ^= x >> 30
-	x *= 0xbf58476d1ce4e5b9
-	x ^= x >> 27
-	x *= 0x94d049bb133111eb
-	return x ^ x>>31
 }

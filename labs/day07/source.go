@@ -6,6 +6,7 @@ import (
 
 	"github.com/nexuscore-labs/nexus/frame"
 	"github.com/nexuscore-labs/nexus/loadgen"
+	"github.com/nexuscore-labs/nexus/loadgen/keys"
 )
 
 // source states the appends of one trial and remembers what was acknowledged.
@@ -13,14 +14,14 @@ import (
 // no lock.
 type source struct {
 	shape   recordShape
-	tenants picker
 	writers []writerState
 }
 
 // writerState is one writer: how much it has asked for and what it was told.
 type writerState struct {
-	next    uint64 // n of the next record
-	body    []byte // of the request under way
+	picker  keys.Picker
+	tenants []uint32 // of record 0, 1, … as asked for
+	body    []byte   // of the request under way
 	acks    []ack
 	problem string // what was wrong with the first wrong answer
 }
@@ -31,28 +32,38 @@ type ack struct {
 	seq uint64
 }
 
-// picker draws a tenant from a random number, the same for equal numbers.
-type picker interface{ Pick(random uint64) uint64 }
-
-func newSource(shape recordShape, tenants picker) *source {
-	return &source{shape: shape, tenants: tenants, writers: make([]writerState, shape.writers)}
+// newSource gives each writer the picker that pickerOf makes for it.
+func newSource(shape recordShape, pickerOf func(writer uint64) (keys.Picker, error)) (*source, error) {
+	s := &source{shape: shape, writers: make([]writerState, shape.writers)}
+	for writer := range s.writers {
+		tenants, err := pickerOf(uint64(writer))
+		if err != nil {
+			return nil, err
+		}
+		s.writers[writer].picker = tenants
+	}
+	return s, nil
 }
 
-// tenant is who record n of a writer belongs to.
-func (s *source) tenant(writer uint32, n uint64) uint32 {
-	return uint32(s.tenants.Pick(mix(mix(s.shape.seed^0x7e0a) + uint64(writer)<<40 + n)))
+// asked reports whether a writer has asked for its record n, and for which tenant.
+func (s *source) asked(writer uint32, n uint64) (tenant uint32, ok bool) {
+	if int64(writer) >= int64(len(s.writers)) || n >= uint64(len(s.writers[writer].tenants)) {
+		return 0, false
+	}
+	return s.writers[writer].tenants[n], true
 }
 
 // Next states the writer's next record.
 func (s *source) Next(stream uint32, op *loadgen.Op) {
 	w := &s.writers[stream]
-	w.body = s.shape.append(w.body[:0], stream, w.next)
+	n := uint64(len(w.tenants))
+	w.tenants = append(w.tenants, uint32(w.picker.Pick()))
+	w.body = s.shape.append(w.body[:0], stream, n)
 	op.Kind = uint8(frame.KindAppend)
 	op.Stream = stream
-	op.Tenant = s.tenant(stream, w.next)
-	op.Token = w.next
+	op.Tenant = w.tenants[n]
+	op.Token = n
 	op.Body = w.body
-	w.next++
 }
 
 // Check takes an acknowledgement: a sequence number that starts at 1.
@@ -61,7 +72,7 @@ func (s *source) Check(stream uint32, token uint64, reply *loadgen.Reply) loadge
 	if reply == nil || reply.Status != uint8(frame.StatusOK) {
 		return loadgen.Refused
 	}
-	if len(reply.Body) != 8 || token >= w.next {
+	if len(reply.Body) != 8 || token >= uint64(len(w.tenants)) {
 		return w.wrong("writer %d record %d: acknowledgement of %d bytes", stream, token, len(reply.Body))
 	}
 	seq := binary.LittleEndian.Uint64(reply.Body)

@@ -1,0 +1,103 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexuscore-labs/nexus/reports"
+)
+
+func newCompare(term *terminal) *cobra.Command {
+	var options reports.CompareOptions
+	var htmlPath, markdownPath string
+	cmd := &cobra.Command{
+		Use:   "compare A B [C…]",
+		Short: "What changed from one run to others, with intervals and verdict words",
+		Long: "Compare the first run with each of the others. Runs of unlike machines, scenarios or\n" +
+			"schema versions are refused, with the fields that differ; --force compares them all the same.",
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			comparisons, err := compareAll(args, options)
+			if err != nil {
+				return err
+			}
+			if term.json {
+				if err := term.printJSON(comparisons); err != nil {
+					return err
+				}
+			}
+			for i, c := range comparisons {
+				if err := term.printComparison(c, numbered(htmlPath, i, len(comparisons)), numbered(markdownPath, i, len(comparisons))); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&options.Force, "force", false, "compare results of unlike machines or scenarios too")
+	cmd.Flags().Float64Var(&options.MinEffect, "min-effect", reports.DefaultMinEffect, "relative change that matters")
+	cmd.Flags().Float64Var(&options.Alpha, "alpha", reports.DefaultAlpha, "chance of any false alarm in the whole table")
+	cmd.Flags().StringVar(&htmlPath, "html", "", "also write a page with overlaid curves to this file")
+	cmd.Flags().StringVar(&markdownPath, "markdown", "", "also write the table as Markdown to this file")
+	return cmd
+}
+
+// compareAll compares the first run with each of the others.
+func compareAll(paths []string, options reports.CompareOptions) ([]*reports.Comparison, error) {
+	var runs []*reports.Result
+	for _, path := range paths {
+		_, result, err := loadRun([]string{path})
+		if err != nil {
+			return nil, err
+		}
+		runs = append(runs, result)
+	}
+	var comparisons []*reports.Comparison
+	for _, other := range runs[1:] {
+		comparison, err := reports.Compare(runs[:1], []*reports.Result{other}, options)
+		if err != nil {
+			return nil, codeError{err, exitUsage}
+		}
+		comparisons = append(comparisons, comparison)
+	}
+	return comparisons, nil
+}
+
+// numbered gives each of several outputs a name of its own: x.html, x.html.2.
+func numbered(path string, i, of int) string {
+	if path == "" || of == 1 || i == 0 {
+		return path
+	}
+	return fmt.Sprintf("%s.%d", path, i+1)
+}
+
+func (t *terminal) printComparison(c *reports.Comparison, htmlPath, markdownPath string) error {
+	if !t.json {
+		if err := c.Terminal(t.stdout, reports.TerminalOptions{Colour: colour(t.stdout), Width: width(t.stdout)}); err != nil {
+			return err
+		}
+	}
+	if markdownPath != "" {
+		if err := writeOutput(markdownPath, c.Markdown()); err != nil {
+			return err
+		}
+	}
+	if htmlPath == "" {
+		return nil
+	}
+	page, err := c.HTML()
+	if err != nil {
+		return err
+	}
+	return writeOutput(htmlPath, page)
+}
+
+// writeOutput writes a file that the user asked for.
+func writeOutput(path string, text []byte) error {
+	if err := os.WriteFile(path, text, 0o644); err != nil {
+		return codeError{fmt.Errorf("write the output: %w", err), exitEnvironment}
+	}
+	return nil
+}

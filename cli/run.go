@@ -1,0 +1,184 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nexuscore-labs/nexus/bpf"
+	"github.com/nexuscore-labs/nexus/labs"
+	"github.com/nexuscore-labs/nexus/machine"
+	"github.com/nexuscore-labs/nexus/reports"
+	"github.com/nexuscore-labs/nexus/scenarios"
+)
+
+// runFlags are the flags of nexus run.
+type runFlags struct {
+	mode     string
+	sets     []string
+	runsDir  string
+	resume   string
+	noProbes bool
+}
+
+func newRun(term *terminal) *cobra.Command {
+	var flags runFlags
+	cmd := &cobra.Command{
+		Use:   "run day07 | scenario.yaml",
+		Short: "Run a lab and judge it",
+		Long: "Run a lab: every contender in a process of its own, in paired trials; then the oracle,\n" +
+			"the checks and the verdict. An interrupted run keeps its finished trials and continues\n" +
+			"with --resume. Progress goes to standard error.",
+		Example: "  nexus run day07\n  nexus run day07 --mode full\n  nexus run scenarios/day07/writers.yaml --set workload.tenants=1000",
+		Args:    cobra.MaximumNArgs(1),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return labNames(), cobra.ShellCompDirectiveDefault
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			result, err := run(cmd.Context(), term, flags, args)
+			if err != nil {
+				return err
+			}
+			return term.verdict(result)
+		},
+	}
+	cmd.Flags().StringVar(&flags.mode, "mode", scenarios.ModeQuick, "quick (about a minute) or full (about ten)")
+	cmd.Flags().StringArrayVar(&flags.sets, "set", nil, "override a value of the scenario, path=value; may be repeated")
+	cmd.Flags().StringVar(&flags.runsDir, "out", "runs", "folder that gets the run's own folder")
+	cmd.Flags().StringVar(&flags.resume, "resume", "", "continue the interrupted run in this folder")
+	cmd.Flags().BoolVar(&flags.noProbes, "no-probes", false, "run without kernel probes")
+	return cmd
+}
+
+// run does one whole run, writes its report and returns its result.
+func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*reports.Result, error) {
+	scenario, err := scenarioOf(flags, args)
+	if err != nil {
+		return nil, err
+	}
+	lab, err := labs.ByDay(scenario.Day)
+	if err != nil {
+		return nil, err
+	}
+	found, err := environment(ctx, flags.runsDir)
+	if err != nil {
+		return nil, err
+	}
+	options := scenarios.Options{
+		Lab:         lab,
+		Scenario:    scenario,
+		RunsDir:     flags.runsDir,
+		Resume:      flags.resume,
+		Command:     commandLine(scenario),
+		Environment: found,
+	}
+	if !flags.noProbes {
+		suite := openProbes(&options)
+		if suite != nil {
+			defer suite.Close()
+		}
+	} else {
+		options.NotMeasured = append(options.NotMeasured, "kernel probes: switched off with --no-probes")
+	}
+	view := newProgress(term, scenario)
+	folder := ""
+	options.Progress = func(e scenarios.Event) {
+		if e.Folder != "" {
+			folder = e.Folder
+		}
+		view.event(e)
+	}
+	result, err := scenarios.Run(ctx, options)
+	view.close()
+	if err != nil {
+		return nil, err
+	}
+	if err := reports.WriteAll(folder, result); err != nil {
+		return nil, codeError{fmt.Errorf("write the report: %w", err), exitEnvironment}
+	}
+	return result, term.printResult(folder, result)
+}
+
+// scenarioOf finds and reads the scenario that the arguments name.
+func scenarioOf(flags runFlags, args []string) (*scenarios.Scenario, error) {
+	if flags.mode != scenarios.ModeQuick && flags.mode != scenarios.ModeFull {
+		return nil, usagef("unknown mode %q: use quick or full", flags.mode)
+	}
+	if flags.resume != "" {
+		if len(args) > 0 || len(flags.sets) > 0 {
+			return nil, usagef("--resume goes on with the interrupted run's own scenario; leave out %s", strings.Join(append(args, flags.sets...), " "))
+		}
+		return scenarios.LoadResumed(flags.resume)
+	}
+	if len(args) == 0 {
+		return nil, usagef("which lab? try: nexus run day07 (nexus list shows all)")
+	}
+	path, err := scenarioPath(args[0])
+	if err != nil {
+		return nil, err
+	}
+	return scenarios.Load(path, flags.mode, flags.sets)
+}
+
+// scenarioPath is the file behind day07, 7 or a path.
+func scenarioPath(name string) (string, error) {
+	if strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") {
+		return name, nil
+	}
+	lab, err := labs.ByName(name)
+	if err != nil {
+		return "", err
+	}
+	return lab.Scenario, nil
+}
+
+// environment is the machine's fingerprint for files below dir.
+func environment(ctx context.Context, dir string) (reports.Environment, error) {
+	if absolute, err := filepath.Abs(dir); err == nil {
+		dir = absolute
+	}
+	for {
+		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	found, err := machine.Fingerprint(ctx, dir)
+	if err != nil {
+		return reports.Environment{}, codeError{fmt.Errorf("look at this machine: %w", err), exitEnvironment}
+	}
+	return reports.Environment(found), nil
+}
+
+// openProbes attaches the kernel probes; what can't be attached is noted in
+// the options as not measured, and never ends the run.
+func openProbes(options *scenarios.Options) *bpf.Suite {
+	suite, err := bpf.Open(bpf.Options{})
+	if err != nil {
+		options.NotMeasured = append(options.NotMeasured, "kernel probes: "+err.Error())
+		return nil
+	}
+	options.Probes = suite
+	options.NotMeasured = append(options.NotMeasured, suite.Missing()...)
+	return suite
+}
+
+// commandLine repeats a run.
+func commandLine(s *scenarios.Scenario) string {
+	words := []string{"nexus", "run", s.Path, "--mode", s.Mode}
+	for _, set := range s.Sets {
+		words = append(words, "--set", shellQuote(set))
+	}
+	return strings.Join(words, " ")
+}
+
+func shellQuote(word string) string {
+	if !strings.ContainsAny(word, " \t'\"\\$`&|;<>()*?[]{}~!#") {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
