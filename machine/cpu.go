@@ -32,10 +32,14 @@ func cpuModel(root fs.FS) string {
 	return notVisible
 }
 
-// allowedCPUs reads Cpus_allowed_list of /proc/self/status, proc_pid_status(5),
-// less what is offline.
+// allowedCPUs reads Cpus_allowed_list of the calling thread,
+// proc_pid_status(5), less what is offline. /proc/self would be the first
+// thread, which PinThread may have pinned and the runtime can't throw away.
 func allowedCPUs(root fs.FS, online []int) []int {
-	text, err := readText(root, "proc/self/status")
+	text, err := readText(root, "proc/thread-self/status")
+	if err != nil {
+		text, err = readText(root, "proc/self/status")
+	}
 	if err != nil {
 		return online
 	}

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -73,16 +74,11 @@ func (h *helper) make(step string) error {
 	case "owner":
 		return WriteOwner(h.dir)
 	case "child": // in no cgroup of the run
-		script := `echo up; exec sleep 1000`
-		if h.spec.Deaf {
-			script = `trap "" TERM; echo up; while :; do sleep 1; done`
-		}
-		cmd := exec.Command("sh", "-c", script)
-		if err := startAndHear(cmd); err != nil {
+		pid, err := h.start()
+		if err != nil {
 			return err
 		}
-		h.children = append(h.children, strconv.Itoa(cmd.Process.Pid))
-		return RecordChild(h.dir, cmd.Process.Pid)
+		return RecordChild(h.dir, pid)
 	case "cgroup":
 		h.cgroup = filepath.Join(h.spec.Cgroup, LeftoverName())
 		return os.Mkdir(h.cgroup, 0o755)
@@ -123,13 +119,26 @@ func startAndHear(cmd *exec.Cmd) error {
 	return err
 }
 
-func (h *helper) startIn(cgroup string) error {
-	cmd := exec.Command("sleep", "1000")
-	if err := cmd.Start(); err != nil {
-		return err
+// start starts a child that runs until it is killed.
+func (h *helper) start() (int, error) {
+	script := `echo up; exec sleep 1000`
+	if h.spec.Deaf {
+		script = `trap "" TERM; echo up; while :; do sleep 1; done`
+	}
+	cmd := exec.Command("sh", "-c", script)
+	if err := startAndHear(cmd); err != nil {
+		return 0, err
 	}
 	h.children = append(h.children, strconv.Itoa(cmd.Process.Pid))
-	return os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0)
+	return cmd.Process.Pid, nil
+}
+
+func (h *helper) startIn(cgroup string) error {
+	pid, err := h.start()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
 }
 
 // makeNetns names a new network namespace as ip-netns(8) does. It leaves the
@@ -177,7 +186,10 @@ func ground(t *testing.T) (places, helperSpec) {
 		}
 	}
 	p := places{cgroup: cgroup, temps: []string{spec.Temp}, pins: spec.Pins, netns: spec.Netns, links: true, processes: hostRoot()}
-	t.Cleanup(func() {
+	t.Cleanup(func() { // after every run of this test was killed
+		if _, err := p.clean(context.Background(), CleanOptions{}); err != nil {
+			t.Error(err)
+		}
 		if err := os.Remove(cgroup); err != nil {
 			t.Errorf("the test left something in its cgroup: %v", err)
 		}
@@ -203,6 +215,10 @@ func startRun(t *testing.T, spec helperSpec) (*exec.Cmd, []int) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // most tests have waited already
+	})
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || !strings.HasPrefix(line, "ready") {
 		t.Fatalf("the run did not start: %q, %v", line, err)

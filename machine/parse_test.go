@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"testing/fstest"
 )
 
 func TestParseCPUs(t *testing.T) {
@@ -174,4 +175,15 @@ func FuzzHostPort(f *testing.F) {
 			t.Fatal("no error and no address")
 		}
 	})
+}
+
+// TestAllowedCPUsOfTheCallingThread: the first thread may be pinned for good.
+func TestAllowedCPUsOfTheCallingThread(t *testing.T) {
+	root := fstest.MapFS{
+		"proc/self/status":        {Data: []byte("Cpus_allowed_list:\t3\n")},
+		"proc/thread-self/status": {Data: []byte("Cpus_allowed_list:\t0-3\n")},
+	}
+	if got := allowedCPUs(root, []int{0, 1, 3}); !slices.Equal(got, []int{0, 1, 3}) {
+		t.Errorf("got %v, want what the thread may use and is online", got)
+	}
 }
