@@ -59,26 +59,41 @@ func folder(dir string) (string, func() error, error) {
 }
 
 // window is one measured interval on n threads, after a warm-up of a quarter of
-// its length.
+// its length. The threads watch the clock themselves: a thread that did it for
+// them would get its turn late where they fill the CPUs.
 type window struct {
 	threads int
 	length  time.Duration
 	// operate does one operation on thread i. It must not enter the Go
-	// scheduler: raw system calls only.
+	// scheduler: raw system calls only. errEnough ends the window early.
 	operate func(i int) error
 	// finished is told that an operation of thread i ended inside the window.
 	finished func(i int, took time.Duration)
 }
 
-// Phases of a window.
-const (
-	warming = iota
-	measuring
-	stopping
-)
+// errEnough says that the bytes that an experiment may write are written.
+var errEnough = errors.New("the bound on bytes is reached")
+
+// clock tells the phase of a window. Times are since its origin.
+type clock struct {
+	origin time.Time
+	warm   time.Duration
+	end    atomic.Int64 // ns
+}
+
+// stop moves the end of the window to now, unless it is over.
+func (c *clock) stop() {
+	now := int64(time.Since(c.origin))
+	for {
+		end := c.end.Load()
+		if end <= now || c.end.CompareAndSwap(end, now) {
+			return
+		}
+	}
+}
 
 // run starts the threads together, waits for the operations under way at the end
-// of the window and returns how long the window was in truth.
+// of the window and returns how long the window was.
 func (w window) run(ctx context.Context) (time.Duration, error) {
 	if w.threads < 1 || w.threads > threadsMax {
 		return 0, fmt.Errorf("%d threads: want 1 to %d", w.threads, threadsMax)
@@ -88,7 +103,7 @@ func (w window) run(ctx context.Context) (time.Duration, error) {
 	defer runtime.GOMAXPROCS(before)
 
 	var (
-		phase atomic.Int32
+		c     clock
 		ready sync.WaitGroup
 		ended sync.WaitGroup
 		start = make(chan struct{})
@@ -101,43 +116,42 @@ func (w window) run(ctx context.Context) (time.Duration, error) {
 			defer runtime.UnlockOSThread()
 			ready.Done()
 			<-start
-			errs[i] = w.loop(i, &phase)
+			errs[i] = w.loop(i, &c)
 		})
 	}
 	ready.Wait()
+	c.origin, c.warm = time.Now(), w.length/4
+	c.end.Store(int64(c.warm + w.length))
 	close(start)
-	wait(ctx, w.length/4)
-	began := time.Now()
-	phase.Store(measuring)
-	wait(ctx, w.length)
-	phase.Store(stopping)
-	took := time.Since(began)
+	forget := context.AfterFunc(ctx, c.stop)
 	ended.Wait()
-	return took, errors.Join(append(errs, ctx.Err())...)
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+	forget()
+	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
+		return 0, err
 	}
+	took := time.Duration(c.end.Load()) - c.warm
+	if took <= 0 {
+		return 0, fmt.Errorf("%w before the warm-up was over", errEnough)
+	}
+	return took, nil
 }
 
-func (w window) loop(i int, phase *atomic.Int32) error {
-	origin := time.Now()
+func (w window) loop(i int, c *clock) error {
 	for {
-		began := time.Since(origin)
+		began := time.Since(c.origin)
 		if err := w.operate(i); err != nil {
+			c.stop()
+			if errors.Is(err, errEnough) {
+				return nil
+			}
 			return err
 		}
-		took := time.Since(origin) - began
-		switch phase.Load() {
-		case measuring:
-			w.finished(i, took)
-		case stopping:
+		now := time.Since(c.origin)
+		if int64(now) >= c.end.Load() {
 			return nil
+		}
+		if now >= c.warm {
+			w.finished(i, now-began)
 		}
 	}
 }

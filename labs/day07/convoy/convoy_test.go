@@ -287,6 +287,30 @@ func TestWindowError(t *testing.T) {
 	}
 }
 
+// Where the bound on bytes is reached the window is shorter, not wrong.
+func TestWindowEnough(t *testing.T) {
+	left, counted := 1000, 0
+	w := window{
+		threads: 1, length: time.Hour,
+		operate: func(int) error {
+			if left--; left < 0 {
+				return errEnough
+			}
+			return nil
+		},
+		finished: func(int, time.Duration) { counted++ },
+	}
+	if _, err := w.run(t.Context()); !errors.Is(err, errEnough) || counted != 0 {
+		t.Errorf("ended in the warm-up, counted %d: %v", counted, err)
+	}
+	left, w.length = 1<<62, 4*time.Millisecond
+	w.finished = func(int, time.Duration) { counted++; left = min(left, 10) }
+	took, err := w.run(t.Context())
+	if err != nil || took <= 0 || took > w.length || counted > 11 {
+		t.Errorf("%v, %d counted: %v", took, counted, err)
+	}
+}
+
 func TestRatios(t *testing.T) {
 	if got, want := ratios([]float64{6, 5, 8, 1}, []float64{3, 0, 4}), []float64{2, 2}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

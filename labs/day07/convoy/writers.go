@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -32,20 +33,24 @@ type WritersOptions struct {
 	Layouts     []Layout
 	Rounds      int           // measured for latency, with no probe attached
 	LockRounds  int           // watched by the lock probe
-	Window      time.Duration // of one measurement with up to windowThreads threads
+	Window      time.Duration // of one measurement with up to windowThreads threads on each CPU
 	RecordBytes int
 	Probe       probe.Options // how the lock probe is attached
 }
 
-// windowThreads is how many threads share one Window; with more of them it is
-// longer in proportion, so that each gets its turns on the CPU.
-const windowThreads = 16
+// windowThreads is how many threads of one CPU share one Window; with more of
+// them it is longer in proportion, so that each gets its turns.
+const windowThreads = 8
+
+func (o WritersOptions) window(threads int) time.Duration {
+	return o.Window * time.Duration(max(1, threads/(windowThreads*runtime.NumCPU())))
+}
 
 // QuickWriters is the size of the lab's quick mode.
 func QuickWriters(dir string) WritersOptions {
 	return WritersOptions{
 		Dir: dir, Threads: []int{1, 2, 8, 64}, Layouts: []Layout{SharedFile, OwnFiles},
-		Rounds: 3, LockRounds: 1, Window: 40 * time.Millisecond, RecordBytes: 256,
+		Rounds: 3, LockRounds: 1, Window: 40 * time.Millisecond, RecordBytes: 128,
 	}
 }
 
@@ -171,13 +176,12 @@ func (c *Cell) measure(ctx context.Context, o WritersOptions, dir string, locks 
 	record := make([]byte, o.RecordBytes)
 	made := make([]appendCount, c.Threads)
 	allowed := uint64(BytesMax / o.RecordBytes / c.Threads)
-	length := o.Window * time.Duration(max(1, c.Threads/windowThreads))
 	w := window{
 		threads: c.Threads,
-		length:  length,
+		length:  o.window(c.Threads),
 		operate: func(i int) error {
 			if made[i].all == allowed {
-				return fmt.Errorf("%d bytes were not enough for %v", BytesMax, length)
+				return errEnough
 			}
 			made[i].all++
 			return write(fds[i], record)
