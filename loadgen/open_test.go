@@ -348,7 +348,8 @@ func TestNetns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Completed != 50 {
+	checkAccounting(t, r)
+	if r.Intended != 50 || r.Completed == 0 || r.Completed != r.Sent {
 		t.Errorf("%+v", r)
 	}
 	cfg.Target.Netns = filepath.Join(t.TempDir(), "absent")
