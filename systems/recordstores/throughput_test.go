@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -200,6 +201,7 @@ func TestEveryStoreBehindTheServer(t *testing.T) {
 func BenchmarkAppend256Streams(b *testing.B) {
 	rates := make([][]float64, len(stores))
 	ratios := make([][]float64, len(stores))
+	cpus := make([][]float64, len(stores))
 	for range b.N {
 		for i, s := range stores {
 			size := int64(1000)
@@ -208,9 +210,11 @@ func BenchmarkAppend256Streams(b *testing.B) {
 				b.Fatalf("%s: %v", s.name, err)
 			}
 			size = max(size, int64(float64(size)/elapsed.Seconds()/2))
+			before := cpuTime(b)
 			if elapsed, err = measure(s, size); err != nil {
 				b.Fatalf("%s: %v", s.name, err)
 			}
+			cpus[i] = append(cpus[i], float64(cpuTime(b)-before)/float64(size))
 			rates[i] = append(rates[i], float64(size)/elapsed.Seconds())
 		}
 		for i := range stores {
@@ -221,7 +225,18 @@ func BenchmarkAppend256Streams(b *testing.B) {
 	for i, s := range stores {
 		b.ReportMetric(median(rates[i]), s.name+"/s")
 		b.ReportMetric(median(ratios[i]), s.name+"/"+stores[0].name)
+		b.ReportMetric(median(cpus[i]), s.name+"-cpu-ns/record")
 	}
+}
+
+// cpuTime is the process's, of all threads: it depends less than elapsed time on
+// what else runs. Client, opening and the oracle's scan are in it for every store.
+func cpuTime(b *testing.B) time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func median(values []float64) float64 {
