@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"sync"
 	"time"
 
 	"github.com/nexuscore-labs/nexus/reports/chart"
@@ -40,12 +41,13 @@ func (v *view) htmlText() ([]byte, error) {
 	return renderHTML("report", p)
 }
 
-func renderHTML(name string, data any) ([]byte, error) {
+// pages are the parsed templates; html/template makes concurrent use safe.
+var pages = sync.OnceValues(func() (*template.Template, error) {
 	css, err := templateFiles.ReadFile("templates/style.css")
 	if err != nil {
 		return nil, err
 	}
-	pages, err := template.New("").Funcs(template.FuncMap{
+	return template.New("").Funcs(template.FuncMap{
 		"css": func() template.CSS { return template.CSS(string(css) + chart.CSS) },
 		"svg": func(c chart.Chart, wide bool) template.HTML {
 			if wide {
@@ -54,11 +56,15 @@ func renderHTML(name string, data any) ([]byte, error) {
 			return template.HTML(c.SVG(chart.Narrow))
 		},
 	}).ParseFS(templateFiles, "templates/*.tmpl")
+})
+
+func renderHTML(name string, data any) ([]byte, error) {
+	parsed, err := pages()
 	if err != nil {
 		return nil, fmt.Errorf("parse templates: %w", err)
 	}
 	var out bytes.Buffer
-	if err := pages.ExecuteTemplate(&out, name, data); err != nil {
+	if err := parsed.ExecuteTemplate(&out, name, data); err != nil {
 		return nil, fmt.Errorf("render %s: %w", name, err)
 	}
 	return out.Bytes(), nil

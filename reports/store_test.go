@@ -219,7 +219,12 @@ func TestBenchTextParses(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	f.Add(encoded(f, small(f)))
+	tiny := small(f)
+	tiny.Trials, tiny.Points, tiny.Claims = tiny.Trials[:1], tiny.Points[:1], nil
+	tiny.Trials[0].Kernel, tiny.Trials[0].Timeline = tiny.Trials[0].Kernel[:1], tiny.Trials[0].Timeline[:2]
+	f.Add(encoded(f, tiny))
+	tiny.Trials = nil
+	f.Add(encoded(f, tiny))
 	f.Add([]byte(`{"schema_version":1}`))
 	f.Add([]byte(``))
 	f.Fuzz(func(t *testing.T, raw []byte) {

@@ -198,6 +198,9 @@ func (a Axis) ticks(e extent, count int) []Tick {
 	return a.linearTicks(e, count)
 }
 
+// ticksMax bounds the ticks of a linear axis, whatever its range.
+const ticksMax = 64
+
 func (a Axis) linearTicks(e extent, count int) []Tick {
 	base := 1.0
 	if a.Unit == quantity.Bytes {
@@ -207,7 +210,7 @@ func (a Axis) linearTicks(e extent, count int) []Tick {
 	raw := (high - low) / float64(max(1, count))
 	step := step125(raw, true)
 	var ticks []Tick
-	for k := math.Ceil(low/step - 1e-9); k*step <= high*(1+1e-12); k++ {
+	for k := math.Ceil(low/step - 1e-9); k*step <= high+1e-9*step && len(ticks) < ticksMax; k++ {
 		ticks = append(ticks, Tick{k * step * base, a.Unit.Format(k * step * base)})
 	}
 	return ticks

@@ -88,7 +88,7 @@ func (d *drawing) lines(c *Chart) {
 	yTicks := c.Y.ticks(y, 6)
 	f := frame{left: 8, top: 26, right: d.width - 14}
 	for _, t := range yTicks {
-		f.left = math.Max(f.left, labelWidth(t.Label)+8)
+		f.left = math.Max(f.left, labelWidth(t.Label)+12)
 	}
 	direct := d.width >= Wide && len(c.Lines) > 1 && !c.Legend
 	if direct {
