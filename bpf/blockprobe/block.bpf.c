@@ -51,8 +51,11 @@ static __always_inline u8 op_of(u32 cmd_flags)
  */
 static __always_inline bool charged_to(struct request *rq, struct task_struct *task, u64 target)
 {
-	struct cgroup *charged = BPF_CORE_READ(rq, bio, bi_blkg, blkcg, css.cgroup);
+	struct cgroup *charged;
 
+	if (!bpf_core_field_exists(struct bio, bi_blkg)) /* no blkio controller */
+		return false;
+	charged = BPF_CORE_READ(rq, bio, bi_blkg, blkcg, css.cgroup);
 	if (!charged)
 		return false;
 	if (BPF_CORE_READ(charged, root) != BPF_CORE_READ(task, cgroups, dfl_cgrp, root))

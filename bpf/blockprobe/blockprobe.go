@@ -52,7 +52,7 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach the block probe: %w", err)
 	}
-	core, err := probe.NewCore("block", attached)
+	core, err := probe.NewCore("block", attached, "inflights")
 	if err != nil {
 		return nil, errors.Join(err, attached.Close())
 	}

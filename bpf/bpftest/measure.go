@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/cilium/ebpf/btf"
+
 	"github.com/nexuscore-labs/nexus/bpf/attach"
 	"github.com/nexuscore-labs/nexus/bpf/probe"
 )
@@ -66,6 +68,9 @@ func (m *Measured) Count(label, unit string) uint64 {
 	return 0
 }
 
+// types is parsed once: under the race detector that takes a second.
+var types = btf.NewCache()
+
 // EachRung runs the test once per rung, each by a probe that was forced to it. A
 // rung that this kernel refuses is skipped with the kernel's reason; one of must
 // that is refused fails the test.
@@ -73,7 +78,7 @@ func EachRung[P probe.Probe](t *testing.T, open func(probe.Options) (P, error), 
 	test func(t *testing.T, p P)) {
 	for _, rung := range rungs {
 		t.Run(string(rung), func(t *testing.T) {
-			p, err := open(probe.Options{Rung: rung})
+			p, err := open(probe.Options{Rung: rung, Types: types})
 			if err != nil {
 				refused(t, err, rung, must)
 				return

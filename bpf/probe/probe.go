@@ -4,6 +4,7 @@
 package probe
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -83,20 +84,6 @@ func Stop(p Probe) (Reading, error) {
 	return p.Read()
 }
 
-// membarrierGlobal is MEMBARRIER_CMD_GLOBAL of linux/membarrier.h.
-const membarrierGlobal = 1
-
-// Quiesce waits until every BPF program that was running when it was called has
-// ended. Programs run inside RCU read-side sections, and membarrier(2)'s GLOBAL
-// command is synchronize_rcu.
-func Quiesce() error {
-	_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
-	if errno != 0 {
-		return fmt.Errorf("wait for running BPF programs: membarrier: %w", errno)
-	}
-	return nil
-}
-
 // Core is the part of a probe that is the same in all of them.
 type Core struct {
 	name       string
@@ -106,18 +93,27 @@ type Core struct {
 	histograms *ebpf.Map // nil when the probe has none
 	counters   *ebpf.Map
 	counterLen int
+	transient  []*ebpf.Map
 	zeroHist   []hist.Raw
 	missesOld  uint64
 }
 
-// NewCore wraps an attached collection whose C code includes probe.bpf.h.
-func NewCore(name string, attached *attach.Attached) (*Core, error) {
+// NewCore wraps an attached collection whose C code includes probe.bpf.h. The
+// maps named transient hold what is in flight, and are emptied by each Start:
+// what a contender left behind when it was killed must not fill them.
+func NewCore(name string, attached *attach.Attached, transient ...string) (*Core, error) {
 	coll := attached.Collection
 	c := &Core{name: name, attached: attached,
 		target: coll.Variables["target_cgroup"], since: coll.Variables["since_ns"],
 		histograms: coll.Maps["histograms"], counters: coll.Maps["counters"]}
 	if c.target == nil || c.since == nil || c.counters == nil {
 		return nil, fmt.Errorf("probe %s: the object lacks target_cgroup, since_ns or counters", name)
+	}
+	for _, t := range transient {
+		if coll.Maps[t] == nil {
+			return nil, fmt.Errorf("probe %s: the object has no map %s", name, t)
+		}
+		c.transient = append(c.transient, coll.Maps[t])
 	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
@@ -177,12 +173,37 @@ func (c *Core) zero() error {
 			}
 		}
 	}
+	for _, m := range c.transient {
+		if err := empty(m); err != nil {
+			return fmt.Errorf("empty map %s: %w", m, err)
+		}
+	}
 	zero := make([][]byte, len(c.zeroHist))
 	for i := range zero {
 		zero[i] = make([]byte, 8*c.counterLen)
 	}
 	if err := c.counters.Put(uint32(0), zero); err != nil {
 		return fmt.Errorf("counters: %w", err)
+	}
+	return nil
+}
+
+// empty deletes all entries; keys are collected first, because deleting while
+// iterating starts the iteration over.
+func empty(m *ebpf.Map) error {
+	var keys [][]byte
+	key, value := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
+	entries := m.Iterate()
+	for entries.Next(&key, &value) {
+		keys = append(keys, bytes.Clone(key))
+	}
+	if err := entries.Err(); err != nil {
+		return fmt.Errorf("iterate: %w", err)
+	}
+	for _, key := range keys {
+		if err := m.Delete(key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("delete: %w", err)
+		}
 	}
 	return nil
 }

@@ -52,7 +52,7 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach the scheduler probe: %w", err)
 	}
-	core, err := probe.NewCore("sched", attached)
+	core, err := probe.NewCore("sched", attached, "turns_by_tid")
 	if err != nil {
 		return nil, errors.Join(err, attached.Close())
 	}

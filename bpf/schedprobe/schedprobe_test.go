@@ -3,17 +3,19 @@ package schedprobe
 import (
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/nexuscore-labs/nexus/bpf/attach"
 	"github.com/nexuscore-labs/nexus/bpf/bpftest"
+	"github.com/nexuscore-labs/nexus/uring"
 )
 
 // The tests compare the probe with the kernel's own accounts in
 // /proc/PID/task/*/status, over work whose least number of switches is known.
 func TestMain(m *testing.M) {
-	bpftest.Main(m, map[string]bpftest.Workload{"pingpong": pingpong, "spin": spin})
+	bpftest.Main(m, map[string]bpftest.Workload{"pingpong": pingpong, "spin": spin, "workers": workers})
 }
 
 var rungs = []attach.Rung{attach.TpBTF, attach.RawTracepoint}
@@ -65,10 +67,40 @@ func spin(n int) (func() error, error) {
 	}, nil
 }
 
+// workers has n reads done by io_uring's worker threads, which are threads of
+// the process and its cgroup.
+func workers(n int) (func() error, error) {
+	ring, err := uring.New(uring.Options{Entries: 8})
+	if err != nil {
+		return nil, err
+	}
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		return nil, err
+	}
+	block := make([]byte, 1)
+	return func() error {
+		for range n {
+			ring.SQE().Read(pipe[0], block, 0).With(uring.Async)
+			if _, err := ring.Submit(); err != nil {
+				return err
+			}
+			if _, err := unix.Write(pipe[1], block); err != nil {
+				return err
+			}
+			if _, err := ring.SubmitAndWait(1, time.Minute); err != nil {
+				return err
+			}
+			ring.ForEach(func(*uring.CQE) {})
+		}
+		return nil
+	}, nil
+}
+
 func TestSwitches(t *testing.T) {
 	const n = 503
 	bpftest.EachRung(t, Open, rungs, rungs, func(t *testing.T, p *Probe) {
-		for _, workload := range []string{"pingpong", "spin"} {
+		for _, workload := range []string{"pingpong", "spin", "workers"} {
 			t.Run(workload, func(t *testing.T) {
 				child := bpftest.Start(t, workload, n)
 				m := bpftest.Measure(t, p, child, child)

@@ -78,8 +78,7 @@ func (p *Probe) Read() (probe.Reading, error) {
 }
 
 func (p *Probe) labels() ([]probe.Label, error) {
-	var slots []uint32
-	slots = make([]uint32, numberMax)
+	slots := make([]uint32, numberMax)
 	if err := p.Attached().Collection.Variables["slots"].Get(&slots); err != nil {
 		return nil, fmt.Errorf("read the slots of the syscall probe: %w", err)
 	}

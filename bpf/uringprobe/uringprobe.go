@@ -38,7 +38,7 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach the io_uring probe: %w", err)
 	}
-	core, err := probe.NewCore("uring", attached)
+	core, err := probe.NewCore("uring", attached, "inflights")
 	if err != nil {
 		return nil, errors.Join(err, attached.Close())
 	}

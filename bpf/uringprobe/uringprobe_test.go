@@ -2,17 +2,22 @@ package uringprobe
 
 import (
 	"os"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+
 	"github.com/nexuscore-labs/nexus/bpf/attach"
 	"github.com/nexuscore-labs/nexus/bpf/bpftest"
+	"github.com/nexuscore-labs/nexus/bpf/probe"
 	"github.com/nexuscore-labs/nexus/uring"
 )
 
 // The tests submit a prime number of requests and demand exactly that number.
 func TestMain(m *testing.M) {
-	bpftest.Main(m, map[string]bpftest.Workload{"nop": nops, "async": asyncReads})
+	bpftest.Main(m, map[string]bpftest.Workload{"nop": nops, "async": asyncReads, "pending": pending})
 }
 
 var rungs = []attach.Rung{attach.TpBTF, attach.RawTracepoint}
@@ -30,6 +35,26 @@ func asyncReads(n int) (func() error, error) {
 	}
 	block := make([]byte, 512)
 	return requests(n, func(s *uring.SQE) { s.Read(int(f.Fd()), block, 0).With(uring.Async) })
+}
+
+// pending leaves n requests behind that never complete.
+func pending(n int) (func() error, error) {
+	ring, err := uring.New(uring.Options{Entries: 64})
+	if err != nil {
+		return nil, err
+	}
+	var pipe [2]int
+	if err := unix.Pipe(pipe[:]); err != nil {
+		return nil, err
+	}
+	block := make([]byte, 1)
+	return func() error {
+		for range n {
+			ring.SQE().Read(pipe[0], block, 0)
+		}
+		_, err := ring.Submit()
+		return err
+	}, nil
 }
 
 // requests submits one request at a time and waits for it.
@@ -83,6 +108,36 @@ func TestRequests(t *testing.T) {
 	})
 }
 
+// What is in flight at the end is counted, and a new trial starts without it.
+func TestUnfinished(t *testing.T) {
+	const n = 17
+	bpftest.EachRung(t, Open, rungs, rungs, func(t *testing.T, p *Probe) {
+		child := bpftest.Start(t, "pending", n)
+		for range 2 {
+			m := bpftest.Measure(t, p, child, child)
+			if got := m.Counter("unfinished"); got != n {
+				t.Errorf("%d requests are unfinished, want %d", got, n)
+			}
+		}
+		if err := p.Start(child.CgroupID); err != nil {
+			t.Fatal(err)
+		}
+		reading, err := probe.Stop(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key, value := make([]byte, 8), make([]byte, 16)
+		if p.Attached().Collection.Maps["inflights"].Iterate().Next(&key, &value) {
+			t.Error("a request of an earlier trial is still in the map")
+		}
+		for _, c := range reading.Counters {
+			if c.Value != 0 {
+				t.Errorf("%s is %v after no work", c.Label, c.Value)
+			}
+		}
+	})
+}
+
 func TestOtherCgroup(t *testing.T) {
 	bpftest.EachRung(t, Open, rungs, rungs, func(t *testing.T, p *Probe) {
 		child, other := bpftest.Start(t, "nop", 97), bpftest.Start(t, "nop", 97)
@@ -91,6 +146,24 @@ func TestOtherCgroup(t *testing.T) {
 			t.Errorf("counted requests of another cgroup: %+v", m.Counters)
 		}
 	})
+}
+
+// The table agrees with the kernel's own enumeration, as far as that goes.
+func TestOpNamesEqualKernel(t *testing.T) {
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		t.Skipf("this kernel has no BTF: %v", err)
+	}
+	var ops *btf.Enum
+	if err := kernel.TypeByName("io_uring_op", &ops); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range ops.Values {
+		name := strings.ToLower(strings.TrimPrefix(v.Name, "IORING_OP_"))
+		if name != "last" && int(v.Value) < len(opNames) && opNames[v.Value] != name {
+			t.Errorf("opcode %d is %q in the table, %q in the kernel", v.Value, opNames[v.Value], name)
+		}
+	}
 }
 
 func TestOpName(t *testing.T) {
