@@ -3,6 +3,7 @@ package convoy
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -312,7 +313,28 @@ func TestWindowEnough(t *testing.T) {
 }
 
 func TestRatios(t *testing.T) {
-	if got, want := ratios([]float64{6, 5, 8, 1}, []float64{3, 0, 4}), []float64{2, 2}; !slices.Equal(got, want) {
+	none := math.NaN()
+	if got, want := ratios([]float64{6, 5, 8, none, 1, 1}, []float64{3, 0, 4, 1, none}), []float64{2, 2}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+// However the threads share it, the budget is never exceeded, and what a thread
+// did not use of its last lease is all that is lost.
+func TestBudget(t *testing.T) {
+	const threads, recordBytes = 3, 1 << 12
+	b := newBudget(threads, recordBytes)
+	took := make([]int, threads)
+	for i := range took {
+		for n := 0; n < (i+1)*10_000 && b.take(i); n++ {
+			took[i]++
+		}
+	}
+	for b.take(0) {
+		took[0]++
+	}
+	sum := took[0] + took[1] + took[2]
+	if most := BytesMax / recordBytes; sum > most || sum < most-threads*leaseWrites {
+		t.Errorf("%v writes of %d", took, most)
 	}
 }

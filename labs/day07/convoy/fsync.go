@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"time"
@@ -163,12 +164,12 @@ func openEach(n int, path func(i int) string) (fds []int, closeAll func() error,
 	return fds, closeAll, nil
 }
 
-// ratios divides pair by pair; pairs without a positive divisor are left out,
-// which cannot raise or lower the rest.
+// ratios divides pair by pair. A pair that lacks a number, or has a divisor that
+// is not positive, is left out.
 func ratios(over, under []float64) []float64 {
 	var out []float64
 	for i := range min(len(over), len(under)) {
-		if under[i] > 0 {
+		if under[i] > 0 && !math.IsNaN(over[i]) {
 			out = append(out, over[i]/under[i])
 		}
 	}

@@ -174,16 +174,14 @@ func (c *Cell) measure(ctx context.Context, o WritersOptions, dir string, locks 
 		latencies[i].Counts = make([]uint64, hist.Len)
 	}
 	record := make([]byte, o.RecordBytes)
-	made := make([]appendCount, c.Threads)
-	allowed := uint64(BytesMax / o.RecordBytes / c.Threads)
+	b := newBudget(c.Threads, o.RecordBytes)
 	w := window{
 		threads: c.Threads,
 		length:  o.window(c.Threads),
 		operate: func(i int) error {
-			if made[i].all == allowed {
+			if !b.take(i) {
 				return errEnough
 			}
-			made[i].all++
 			return write(fds[i], record)
 		},
 		finished: func(i int, took time.Duration) { latencies[i].Record(uint64(max(0, took))) },
