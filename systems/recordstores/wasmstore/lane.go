@@ -17,13 +17,14 @@ type request struct {
 	done     chan struct{}
 }
 
-// lane is one tenant: its guest and what waits for it. A goroutine serves it
-// while something waits.
+// lane is one tenant: its guest and what waits for it, with a goroutine that
+// lives as long as the guest. (One for each burst would grow its stack anew for
+// the first call into the guest: that cost more than the call.)
 type lane struct {
 	store   *Store
 	tenant  uint32
-	running bool       // guarded by Store.mu
-	pending []*request // guarded by Store.mu
+	wake    chan struct{} // of one token; closed by Store.Close
+	pending []*request    // guarded by Store.mu
 
 	// Below: the serving goroutine's own.
 	framer   logframe.Framer
@@ -45,16 +46,15 @@ func (l *lane) run() {
 	defer l.store.work.Done()
 	var taken []*request
 	for {
+		_, open := <-l.wake
 		l.store.mu.Lock()
-		if len(l.pending) == 0 {
-			l.running = false
-			l.store.mu.Unlock()
-			return
-		}
 		taken, l.pending = l.pending, taken[:0]
 		l.store.mu.Unlock()
 		l.serve(taken)
 		clear(taken)
+		if !open {
+			return // nothing is queued after the store closed
+		}
 	}
 }
 

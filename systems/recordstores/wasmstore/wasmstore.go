@@ -137,14 +137,15 @@ func (s *Store) enqueue(tenant uint32, r *request) error {
 		if !known {
 			state.NextSeq = 1
 		}
-		l = &lane{store: s, tenant: tenant, state: state}
+		l = &lane{store: s, tenant: tenant, state: state, wake: make(chan struct{}, 1)}
 		s.tenants[tenant] = l
-	}
-	l.pending = append(l.pending, r)
-	if !l.running {
-		l.running = true
 		s.work.Add(1)
 		go l.run()
+	}
+	l.pending = append(l.pending, r)
+	select {
+	case l.wake <- struct{}{}:
+	default: // it will find r with what it is woken for
 	}
 	return nil
 }
@@ -165,6 +166,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	for _, l := range s.tenants {
+		close(l.wake)
+	}
 	s.mu.Unlock()
 	s.work.Wait()
 	return s.release()
