@@ -151,9 +151,6 @@ func (e *Engine) begin(b *batch, need int) error {
 		if b.fits(need) {
 			return nil
 		}
-		if e.flying != nil {
-			return ErrBusy // the last batch of a segment is durable before the next segment starts
-		}
 	}
 	if e.next == nil {
 		return e.noSegment()

@@ -12,12 +12,11 @@ const (
 	// a block of the file system, so an acknowledged block is never written again.
 	BlockBytes = 4096
 
-	formatVersion     = 1
-	segmentHeaderLen  = BlockBytes
-	segmentHeaderUsed = 64
-	batchHeaderLen    = 40
-	recordHeaderLen   = 24
-	recordAlign       = 8
+	formatVersion    = 1
+	segmentHeaderLen = BlockBytes
+	batchHeaderLen   = 40
+	recordHeaderLen  = 24
+	recordAlign      = 8
 
 	segmentMagic = 0x31474f4c4753584e // "NXSGLOG1", little-endian
 	batchMagic   = 0x4854424e         // "NBTH"
@@ -77,7 +76,7 @@ func (h *segmentHeader) encode(dst []byte) {
 
 func decodeSegmentHeader(src []byte) (segmentHeader, error) {
 	le := binary.LittleEndian
-	if len(src) < segmentHeaderUsed {
+	if len(src) < segmentHeaderLen {
 		return segmentHeader{}, fmt.Errorf("segment header cut short: %d bytes", len(src))
 	}
 	if le.Uint64(src) != segmentMagic {

@@ -57,6 +57,8 @@ type Counts struct {
 	Unacked  uint64 // submitted, not acknowledged and yet found: allowed
 	Faults   uint64 // injected errors that hit
 	Recrash  uint64 // crashes during recovery
+	Killed   uint64 // of the points, the process died before power was cut
+	Retired  uint64 // segments removed by retention
 	Failures []string
 }
 
@@ -72,6 +74,8 @@ func (c *Counts) add(o Counts) {
 	c.Unacked += o.Unacked
 	c.Faults += o.Faults
 	c.Recrash += o.Recrash
+	c.Killed += o.Killed
+	c.Retired += o.Retired
 	for _, f := range o.Failures {
 		c.note("%s", f)
 	}

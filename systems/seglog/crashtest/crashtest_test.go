@@ -43,7 +43,7 @@ func demandClean(t *testing.T, c Counts, err error) {
 func TestPowerCut(t *testing.T) {
 	c, err := Run(context.Background(), Options{Mode: PowerCut, Seed: 1, Points: size(1000, 50_000)})
 	demandClean(t, c, err)
-	if c.Torn == 0 || c.Recrash == 0 || c.Unacked == 0 {
+	if c.Torn == 0 || c.Recrash == 0 || c.Unacked == 0 || c.Killed == 0 || c.Retired == 0 {
 		t.Errorf("the points miss torn tails, crashes in recovery or unacknowledged records: %+v", c)
 	}
 }

@@ -67,11 +67,6 @@ func (e engineReader) read(tenant uint32, seq uint64) ([]byte, error) {
 	return at.Read(nil)
 }
 
-// logReader reads through a Log.
-type logReader struct{ *seglog.Log }
-
-func (l logReader) read(tenant uint32, seq uint64) ([]byte, error) { return l.Read(tenant, seq) }
-
 // check compares the recovered log with what must and may be there. What it
 // finds unacknowledged becomes part of the history: it is durable now.
 func (o *oracle) check(l reader, c *Counts, where string) {

@@ -29,14 +29,36 @@ func powerCut(o Options, i int) (Counts, error) {
 
 	c := Counts{Points: 1}
 	w = newWorkload(rngFor(workSeed, i, 2), newOracle(), &c)
+	options.CutKills = rng.IntN(3) == 0
 	disk := faultdisk.New(options)
 	where := fmt.Sprintf("seed %d point %d, cut at operation %d", o.Seed, i, options.CutAt)
 	if err := w.open(disk); err == nil {
 		w.run(pointSteps)
 	}
-	disk.PowerOff()
-	w.recover(disk, options, where, rng.IntN(3) == 0)
+	if options.CutKills {
+		disk = w.survive(disk, &options, where+", killed")
+	}
+	if disk != nil {
+		disk.PowerOff()
+		w.recover(disk, options, where, rng.IntN(3) == 0)
+	}
 	return c, nil
+}
+
+// survive recovers after the process died and goes on for a while: what it
+// found is relied on from then, also by the power cut that follows.
+func (w *workload) survive(disk *faultdisk.Disk, options *faultdisk.Options, where string) *faultdisk.Disk {
+	options.CutAt, options.CutKills = 0, false
+	options.Seed++
+	disk = disk.Reboot(*options)
+	if err := w.open(disk); err != nil {
+		w.o.refused(w.c, where, err)
+		return nil
+	}
+	w.c.Killed++
+	w.o.check(engineReader{w.e}, w.c, where)
+	w.run(w.rng.IntN(afterSteps))
+	return disk
 }
 
 // recover reboots, recovers and checks. With again, power is cut during the

@@ -174,6 +174,7 @@ func (w *workload) retire() {
 		return
 	}
 	w.e.Retired(r)
+	w.c.Retired++
 	_ = r.Remove() // what it leaves, recovery removes
 }
 

@@ -42,6 +42,9 @@ type Options struct {
 	Seed uint64
 	// CutAt is the operation (1 is the first) during which power is cut; 0: none.
 	CutAt int
+	// CutKills makes the cut one of the process only: what was written and not
+	// synced is still there for the next one, until power is cut.
+	CutKills bool
 	// Fault hits operation FaultAt and, with FaultSticky, all that follow.
 	Fault       Kind
 	FaultAt     int
@@ -109,11 +112,11 @@ func (d *Disk) Cut() bool {
 	return d.cut
 }
 
-// PowerOff cuts power now.
+// PowerOff cuts power now, whether or not the process died before.
 func (d *Disk) PowerOff() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.cut = true
+	d.cut, d.o.CutKills = true, false
 }
 
 // Reboot returns the disk as the next program finds it: durable content, and of
@@ -124,20 +127,23 @@ func (d *Disk) Reboot(o Options) *Disk {
 	defer d.mu.Unlock()
 	next := New(o)
 	next.stale = d.stale
-	from := d.names
-	if d.cut {
+	from, lost := d.names, d.cut && !d.o.CutKills
+	if lost {
 		from = d.durable
 	}
 	for _, name := range slices.Sorted(maps.Keys(from)) {
 		content := slices.Clone(from[name].live)
-		if d.cut {
+		if lost {
 			content = d.survive(from[name])
 		}
 		n := &inode{live: content, durable: slices.Clone(content)}
-		if !d.cut {
+		if !lost {
 			n.durable, n.pending = slices.Clone(from[name].durable), slices.Clone(from[name].pending)
 		}
-		next.names[name], next.durable[name] = n, n
+		next.names[name] = n
+		if _, ok := d.durable[name]; lost || ok {
+			next.durable[name] = n
+		}
 	}
 	return next
 }

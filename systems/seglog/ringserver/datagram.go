@@ -20,9 +20,8 @@ const (
 // datagrams is a UDP socket. Each slot receives one datagram of whole frames,
 // waits until all of them are answered, and sends the answers as one datagram.
 type datagrams struct {
-	fd     int
-	memory []byte
-	slots  []*datagram
+	fd    int
+	slots []*datagram
 }
 
 type datagram struct {
