@@ -37,7 +37,9 @@ type conn struct {
 	stopping atomic.Bool
 
 	mu      sync.Mutex
-	tenants map[uint32]*tenantQueue // those with something queued
+	tenants map[uint32]*tenantQueue // those with requests under way
+	idle    []*worker
+	ending  bool // no worker waits any more
 	workers sync.WaitGroup
 }
 
@@ -56,7 +58,7 @@ func newConn(s *server, socket net.Conn) *conn {
 func (c *conn) run() {
 	go c.answers.run()
 	refused := c.read()
-	c.workers.Wait()
+	c.endWorkers()
 	c.answers.finish()
 	if refused {
 		c.linger()

@@ -5,8 +5,8 @@
 // Concurrency: one goroutine per connection reads; requests of one tenant on
 // one connection run in the order of their arrival, those of different tenants
 // side by side; one goroutine per connection writes and coalesces answers.
-// A tenant's goroutine lives while the tenant has something queued, so idle
-// tenants cost nothing.
+// A tenant holds a goroutine while it has requests under way, so idle tenants
+// cost nothing; a few idle goroutines are kept for the next tenants.
 //
 // Memory is bounded by Options.ConnectionsMax × (Options.InFlightBytesMax and
 // the read and write buffers).

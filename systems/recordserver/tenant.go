@@ -35,9 +35,20 @@ func (r *request) recycle() {
 }
 
 // tenantQueue holds what one tenant has waiting on one connection. It exists,
-// with a goroutine that serves it, while the tenant has requests under way.
+// with a worker that serves it, while the tenant has requests under way.
 type tenantQueue struct {
+	tenant  uint32
 	pending []*request // guarded by conn.mu
+}
+
+// idleWorkersMax bounds the goroutines that a connection keeps for the next
+// tenants with requests. A fresh one would grow its stack anew on its way into
+// the store: behind a fast store that was a quarter of the server's CPU time.
+const idleWorkersMax = 64
+
+// worker is a goroutine that serves one tenant's queue at a time.
+type worker struct {
+	next chan *tenantQueue // room for one; closed to end an idle worker
 }
 
 // request takes one well-formed frame. It reports false when the connection
@@ -86,37 +97,75 @@ func (c *conn) enqueue(f frame.Frame) bool {
 		c.refuse(f, frame.StatusOverloaded)
 		return true
 	}
+	var idle *worker
 	if !running {
-		queue = &tenantQueue{}
+		queue = &tenantQueue{tenant: f.Tenant}
 		c.tenants[f.Tenant] = queue
+		if n := len(c.idle); n > 0 {
+			idle = c.idle[n-1]
+			c.idle = c.idle[:n-1]
+		}
 	}
 	queue.pending = append(queue.pending, newRequest(f))
 	c.mu.Unlock()
-	if !running {
+	switch {
+	case running:
+	case idle != nil:
+		idle.next <- queue
+	default:
 		c.workers.Add(1)
-		go c.serveTenant(f.Tenant, queue)
+		go c.work(queue)
 	}
 	return true
 }
 
-// serveTenant runs the tenant's requests in order until none is left.
-func (c *conn) serveTenant(tenant uint32, queue *tenantQueue) {
+// work serves queue and then others, until too many workers are idle or the
+// connection ends.
+func (c *conn) work(queue *tenantQueue) {
 	defer c.workers.Done()
-	work := tenantWork{conn: c, tenant: tenant}
+	self := &worker{next: make(chan *tenantQueue, 1)}
+	work := tenantWork{conn: c}
 	work.batcher, _ = c.server.opts.Store.(Batcher)
-	var taken []*request
+	for ok := true; ok; queue, ok = <-self.next {
+		if !c.serveTenant(queue, self, &work) {
+			return
+		}
+	}
+}
+
+// serveTenant runs the tenant's requests in order until none is left, and
+// reports whether self is to wait for another tenant.
+func (c *conn) serveTenant(queue *tenantQueue, self *worker, work *tenantWork) bool {
+	work.tenant = queue.tenant
 	for {
 		c.mu.Lock()
 		if len(queue.pending) == 0 {
-			delete(c.tenants, tenant)
+			delete(c.tenants, queue.tenant)
+			wait := !c.ending && len(c.idle) < idleWorkersMax
+			if wait {
+				c.idle = append(c.idle, self)
+			}
 			c.mu.Unlock()
-			return
+			return wait
 		}
-		taken, queue.pending = queue.pending, taken[:0]
+		work.taken, queue.pending = queue.pending, work.taken[:0]
 		c.mu.Unlock()
-		work.run(taken)
-		clear(taken)
+		work.run(work.taken)
+		clear(work.taken)
 	}
+}
+
+// endWorkers waits for everything under way and ends all workers. The reader
+// has ended before.
+func (c *conn) endWorkers() {
+	c.mu.Lock()
+	c.ending = true
+	for _, idle := range c.idle {
+		close(idle.next)
+	}
+	c.idle = nil
+	c.mu.Unlock()
+	c.workers.Wait()
 }
 
 // tenantWork executes the requests of one tenant; its slices are reused.
@@ -124,6 +173,7 @@ type tenantWork struct {
 	conn     *conn
 	tenant   uint32
 	batcher  Batcher // nil when the store has none
+	taken    []*request
 	payloads [][]byte
 	results  []Result
 }
