@@ -127,7 +127,7 @@ func (b *bootstrap) median(sorted []float64) float64 {
 	n := len(sorted)
 	clear(b.drawn)
 	// Two draws from each 64 random bits, by multiplying and shifting; the bias of
-	// n/2^32 is far below what the resamples can show. Twice as fast as IntN.
+	// n/2^32 is far below what the resamples can show.
 	for i := 0; i < n; i += 2 {
 		bits := b.random.Uint64()
 		b.drawn[(bits>>32)*uint64(n)>>32]++
