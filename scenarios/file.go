@@ -7,9 +7,6 @@ package scenarios
 //	rule  required, min=…, max=… (in the field's own notation), enum=a|b
 //	doc   what editors show
 
-// fileVersion is the version of the schema.
-const fileVersion = 1
-
 type fileScenario struct {
 	Version    int                      `yaml:"version" rule:"required,min=1,max=1" doc:"Version of the scenario schema, 1."`
 	Name       string                   `yaml:"name" rule:"required" doc:"Name of the scenario; part of the result."`

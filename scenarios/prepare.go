@@ -73,9 +73,6 @@ func (r *runner) prepareBench() error {
 		cpus = planned
 	}
 	r.bench = bench{lab: o.Lab, scenario: o.Scenario, self: self, cpus: cpus, probes: o.Probes, groups: true}
-	if cpus.Note != "" {
-		r.note(cpus.Note)
-	}
 	group, err := machine.NewCgroup()
 	if err == nil {
 		err = group.Remove()

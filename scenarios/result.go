@@ -95,6 +95,11 @@ func (r *runner) addMethods(out *reports.Result) {
 		client += " (" + strings.Join(sortedKeys(features), ", ") + ")"
 	}
 	out.MeasuredBy = []string{client}
+	pinning := fmt.Sprintf("pinning: contender on CPUs %v, generator on CPUs %v", r.bench.cpus.Contender, r.bench.cpus.Generator)
+	if note := r.bench.cpus.Note; note != "" {
+		pinning += "; " + note
+	}
+	out.MeasuredBy = append(out.MeasuredBy, pinning)
 	if r.bench.groups {
 		out.MeasuredBy = append(out.MeasuredBy, "CPU time: cpu.stat of the contender's cgroup")
 	} else {

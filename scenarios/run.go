@@ -16,8 +16,9 @@ import (
 
 // Bounds of a run.
 const (
-	repeatsMax     = 2 // of an invalid trial
-	failuresMax    = 2 // after which a contender's other trials are left out
+	repeatsMax     = 2   // of an invalid trial
+	repeatShareMax = 0.3 // of the planned trials, so that a restless machine doesn't double the run
+	failuresMax    = 2   // after which a contender's other trials are left out
 	trialOverhead  = 200 * time.Millisecond
 	interruptedFmt = "interrupted after %d of %d trials"
 )
@@ -41,6 +42,7 @@ type runner struct {
 	done  int
 	spent time.Duration // on the trials of this process
 	ran   int
+	again int // repeats so far
 
 	notMeasured []string
 }
@@ -195,7 +197,8 @@ func (r *runner) runSlot(ctx context.Context, s slot) (slotRecord, error) {
 		r.ran++
 		r.spent += max(0, time.Since(began)-s.point.Warmup-s.point.Duration)
 		record.Attempts = append(record.Attempts, trial)
-		if trial.Status == trialInvalid && attempt < repeatsMax {
+		if trial.Status == trialInvalid && attempt < repeatsMax && r.mayRepeat() {
+			r.again++
 			r.emit(Event{Kind: EventNote, Contender: s.contender, Point: s.point.ID, Message: fmt.Sprintf("%s is invalid and repeated: %s", s, trial.Reason)})
 			continue
 		}
@@ -212,6 +215,11 @@ func (r *runner) runSlot(ctx context.Context, s slot) (slotRecord, error) {
 		Round: s.round, ProbesOff: s.probesOff, Trial: &last, ETA: r.eta(),
 	})
 	return record, nil
+}
+
+// mayRepeat reports whether the run can afford another repeat.
+func (r *runner) mayRepeat() bool {
+	return float64(r.again) < max(repeatsMax, repeatShareMax*float64(len(r.slots)))
 }
 
 // runChecks runs the lab's checks that the scenario asks for, in the lab's
