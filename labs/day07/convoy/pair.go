@@ -12,8 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pairPriority is the lowest of SCHED_FIFO, which is above every normal task.
-const pairPriority = 1
+// Priorities of SCHED_FIFO, which is above every normal task: the lowest for a
+// pair, and one more for the thread that has to stop it.
+const (
+	pairPriority  = 1
+	watchPriority = 2
+)
 
 // task is one of the two that hand a CPU to each other.
 type task struct {
@@ -24,9 +28,53 @@ type task struct {
 
 // pairRate runs a pair on cpu for about length and returns its switches a second.
 func pairRate(method SwitchMethod, space Space, cpu int, length time.Duration) (rate float64, err error) {
-	if method == YieldFIFO && runtime.NumCPU() < 2 {
-		return 0, notMeasurable(errors.New("a pair under SCHED_FIFO would leave no CPU to stop it from"))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		// Never unlocked: the thread ends with the goroutine, and its affinity
+		// and policy with it.
+		runtime.LockOSThread()
+		if err = watchFromElsewhere(method, cpu); err == nil {
+			rate, err = runPair(method, space, cpu, length)
+		}
+	}()
+	<-ended
+	return rate, err
+}
+
+// watchFromElsewhere keeps the calling thread off the pair's CPU and, if the
+// pair is above normal tasks, puts the thread above the pair: it must not wait
+// behind what it measures.
+func watchFromElsewhere(method SwitchMethod, cpu int) error {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return fmt.Errorf("read the CPU affinity: %w", err)
 	}
+	set.Clear(cpu)
+	if set.Count() == 0 {
+		if method == YieldFIFO {
+			return notMeasurable(errors.New("a pair under SCHED_FIFO would leave no CPU to stop it from"))
+		}
+		return nil
+	}
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		return fmt.Errorf("leave CPU %d: %w", cpu, err)
+	}
+	if method != YieldFIFO {
+		return nil
+	}
+	return setFIFO(0, watchPriority)
+}
+
+func setFIFO(tid int, priority uint32) error {
+	attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: priority}
+	if err := unix.SchedSetAttr(tid, &attr, 0); err != nil {
+		return notMeasurable(fmt.Errorf("set the policy SCHED_FIFO: %w", err))
+	}
+	return nil
+}
+
+func runPair(method SwitchMethod, space Space, cpu int, length time.Duration) (rate float64, err error) {
 	b, err := newBaton(method)
 	if err != nil {
 		return 0, err
@@ -64,12 +112,10 @@ func switches(tasks []task, method SwitchMethod, cpu int, length time.Duration) 
 		if err := unix.SchedSetaffinity(t.id, &set); err != nil {
 			return 0, fmt.Errorf("pin to CPU %d: %w", cpu, err)
 		}
-		if method != YieldFIFO {
-			continue
-		}
-		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: pairPriority}
-		if err := unix.SchedSetAttr(t.id, &attr, 0); err != nil {
-			return 0, notMeasurable(fmt.Errorf("set the policy SCHED_FIFO: %w", err))
+		if method == YieldFIFO {
+			if err := setFIFO(t.id, pairPriority); err != nil {
+				return 0, err
+			}
 		}
 	}
 	// The clock is read outside of both counts: should this thread lose its CPU
@@ -79,12 +125,20 @@ func switches(tasks []task, method SwitchMethod, cpu int, length time.Duration) 
 	if err != nil {
 		return 0, err
 	}
-	time.Sleep(length)
+	sleep(length)
 	after, err := switchesOf(tasks)
 	if err != nil {
 		return 0, err
 	}
 	return float64(after-before) / time.Since(began).Seconds(), nil
+}
+
+// sleep blocks the thread itself: the runtime's timers are served by whichever
+// thread it likes, which may be one that waits behind the pair.
+func sleep(d time.Duration) {
+	left := unix.NsecToTimespec(int64(d))
+	for errors.Is(unix.Nanosleep(&left, &left), unix.EINTR) {
+	}
 }
 
 // switchesOf sums how often the kernel has switched away from the tasks,

@@ -58,7 +58,7 @@ func QuickWriters(dir string) WritersOptions {
 func FullWriters(dir string) WritersOptions {
 	o := QuickWriters(dir)
 	o.Layouts = append(o.Layouts, OneDescriptor)
-	o.Rounds, o.LockRounds, o.Window = 10, 3, 100*time.Millisecond
+	o.Rounds, o.LockRounds, o.Window = 8, 2, 100*time.Millisecond
 	return o
 }
 
