@@ -294,10 +294,11 @@ func (e *Engine) Err() error { return e.err }
 // Bytes returns the size of the durable part of all segments.
 func (e *Engine) Bytes() int64 { return e.bytes }
 
-// Close ends the engine: a commit must not be out. It marks the last segment
+// Close ends the engine. It marks the last segment
 // complete (an empty batch that vouches for everything before it), gives back
-// what was preallocated and closes the files. Records still staged are lost;
-// they were never acknowledged.
+// what was preallocated and closes the files. With a commit still out (a disk
+// that hangs) it only closes them, as a crash would. Records still staged are
+// lost; they were never acknowledged.
 func (e *Engine) Close(write func(Commit) error) error {
 	if e.closed {
 		return ErrClosed
@@ -305,7 +306,7 @@ func (e *Engine) Close(write func(Commit) error) error {
 	e.closed = true
 	e.rollBack(e.open)
 	var err error
-	if s := e.active; s != nil && s.records > 0 && e.err == nil {
+	if s := e.active; s != nil && s.records > 0 && e.err == nil && e.flying == nil {
 		err = e.closeActive(s, write)
 	}
 	if e.next != nil {

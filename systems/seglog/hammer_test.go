@@ -20,9 +20,9 @@ import (
 // every record with what its number says it must be.
 func TestHammer(t *testing.T) {
 	l := openTest(t, t.TempDir(), DirOptions{Reserve: true}, Options{
-		SegmentBytes: 128 << 10, BatchBytes: 32 << 10, RetainBytes: 256 << 10, RecordBytesMax: 4 << 10,
+		SegmentBytes: 128 << 10, BatchBytes: 32 << 10, RetainBytes: 192 << 10, RecordBytesMax: 4 << 10,
 	})
-	const tenants, each = 6, 200
+	const tenants, each = 6, 120
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var running sync.WaitGroup

@@ -41,7 +41,7 @@ func demandClean(t *testing.T, c Counts, err error) {
 }
 
 func TestPowerCut(t *testing.T) {
-	c, err := Run(context.Background(), Options{Mode: PowerCut, Seed: 1, Points: size(1000, 50_000)})
+	c, err := Run(context.Background(), Options{Mode: PowerCut, Seed: 1, Points: size(300, 20_000)})
 	demandClean(t, c, err)
 	if c.Torn == 0 || c.Recrash == 0 || c.Unacked == 0 || c.Killed == 0 || c.Retired == 0 {
 		t.Errorf("the points miss torn tails, crashes in recovery or unacknowledged records: %+v", c)
@@ -60,7 +60,7 @@ func TestPowerCutFindsEarlyAcknowledgement(t *testing.T) {
 }
 
 func TestErrorsAtEveryOperation(t *testing.T) {
-	c, err := Run(context.Background(), Options{Mode: Errors, Seed: 2})
+	c, err := Run(context.Background(), Options{Mode: Errors, Seed: 2, Points: size(240, 0)})
 	demandClean(t, c, err)
 	if c.Faults < c.Points/10 {
 		t.Errorf("only %d of %d faults hit", c.Faults, c.Points)

@@ -111,13 +111,22 @@ func serve(ctx context.Context, o Options) (err error) {
 	s.waker.Arm(s.ring.SQE()).Data(tag(opWake, 0))
 	s.armTick()
 	s.listener.arm(s)
-	s.background() // the first segment is made before the first record comes
+	s.firstSegment()
 	if o.Ready != nil {
 		if err := o.Ready(s.listener.address); err != nil {
 			return fmt.Errorf("ringserver: announce %s: %w", s.listener.address, err)
 		}
 	}
 	return s.loop()
+}
+
+// firstSegment is made before the server says that it is ready. When that fails
+// (a full disk) it still serves reads, and tries again with the first record.
+func (s *server) firstSegment() {
+	if p := s.e.Prepare(); p != nil {
+		p.Run()
+		s.e.Prepared(p)
+	}
 }
 
 func (s *server) open() error {
