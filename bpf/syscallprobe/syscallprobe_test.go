@@ -116,6 +116,11 @@ func TestOtherCgroup(t *testing.T) {
 			if got := m.Count("getppid", "ns"); got != 101 {
 				t.Errorf("trial %d: counted %d calls, want 101", trial, got)
 			}
+			// The child was already inside its read when the trial began, and is
+			// inside the next when it ends.
+			if got := m.Count("read", "ns"); got != 0 {
+				t.Errorf("trial %d: timed %d calls that began before it", trial, got)
+			}
 		}
 	})
 }

@@ -95,6 +95,9 @@ func TestRequests(t *testing.T) {
 				if got := m.Count(test.op, "ns"); got != test.n {
 					t.Errorf("timed %d requests, want %d", got, test.n)
 				}
+				if inFlight(p) {
+					t.Error("a completed request is still in the map")
+				}
 				for label, want := range map[string]uint64{
 					"submitted": test.n, "submitted " + test.op: test.n, "to io-wq " + test.op: test.async,
 					"unfinished": 0, "further completions": 0, "completion overflows": 0, "lost": 0,
@@ -106,6 +109,12 @@ func TestRequests(t *testing.T) {
 			})
 		}
 	})
+}
+
+// inFlight tells whether the kernel's map holds any request.
+func inFlight(p *Probe) bool {
+	key, value := make([]byte, 8), make([]byte, 16)
+	return p.Attached().Collection.Maps["inflights"].Iterate().Next(&key, &value)
 }
 
 // What is in flight at the end is counted, and a new trial starts without it.
@@ -126,8 +135,7 @@ func TestUnfinished(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, value := make([]byte, 8), make([]byte, 16)
-		if p.Attached().Collection.Maps["inflights"].Iterate().Next(&key, &value) {
+		if inFlight(p) {
 			t.Error("a request of an earlier trial is still in the map")
 		}
 		for _, c := range reading.Counters {
