@@ -100,6 +100,10 @@ type Config struct {
 	Source      Source
 	// OnTick, if set, is called about ten times a second from another goroutine.
 	OnTick func(Tick)
+	// OnMeasure, if set, is called from another goroutine with true when the
+	// measured part begins and with false when it ends, so that others can
+	// measure the same part. A run that ends early leaves calls out.
+	OnMeasure func(begins bool)
 }
 
 // Tick is one interval of progress.

@@ -176,7 +176,6 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 	p := t.slot.point
 	t.heard = &heard{}
 	watch := newWatch(t)
-	timer := time.AfterFunc(p.Warmup, watch.start)
 	load, err := t.drive(ctx, loadgen.Config{
 		Target: loadgen.Target{Network: p.Workload.Transport, Address: address},
 		Codec:  p.Workload.Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
@@ -189,9 +188,9 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 				ProbesOff: t.slot.probesOff, Tick: tick,
 			})
 		},
+		OnMeasure: watch.measure,
 	})
-	timer.Stop()
-	watched := watch.stop()
+	watched := watch.result()
 	select {
 	case <-t.child.ended:
 		return nil, t.child.failure("ended under load")
@@ -218,7 +217,7 @@ func generatorImpossible(err error) bool {
 }
 
 // watch measures the contender and the machine over the measured part of a
-// trial: it starts with a timer at the end of the warm-up.
+// trial.
 type watch struct {
 	t       *trialRun
 	sampler *machine.Sampler
@@ -230,6 +229,34 @@ type watch struct {
 	err     error
 }
 
+// measure is loadgen.Config.OnMeasure.
+func (w *watch) measure(begins bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.stopped:
+	case begins:
+		w.start()
+	case w.started:
+		w.stop()
+	}
+}
+
+// result ends what still goes on, and says what failed. It must come before the
+// contender is stopped.
+func (w *watch) result() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.started && !w.stopped {
+		w.stop()
+	}
+	w.stopped = true
+	if w.err != nil {
+		return fmt.Errorf("measure the contender: %w", w.err)
+	}
+	return nil
+}
+
 func newWatch(t *trialRun) *watch {
 	options := machine.SamplerOptions{CPUs: t.cpus.Contender}
 	if t.group != nil {
@@ -239,11 +266,6 @@ func newWatch(t *trialRun) *watch {
 }
 
 func (w *watch) start() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.stopped {
-		return
-	}
 	w.started = true
 	if w.probing() {
 		w.err = w.t.probes.Start(w.t.group.ID)
@@ -257,25 +279,19 @@ func (w *watch) probing() bool {
 	return w.t.probes != nil && w.t.group != nil && !w.t.slot.probesOff
 }
 
-// stop takes the last readings and puts them into the trial. It must come
-// before the contender is stopped.
-func (w *watch) stop() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// stop takes the last readings and puts them into the trial.
+func (w *watch) stop() {
 	w.stopped = true
-	if !w.started {
-		return nil
-	}
 	after, err := readUsage(w.t.child.cmd.Process.Pid, w.t.group)
 	readings, samplerErr := w.sampler.Stop()
-	err = errors.Join(w.err, err, samplerErr)
 	if w.probing() && w.err == nil {
 		snapshot, stopErr := w.t.probes.Stop()
 		err = errors.Join(err, stopErr)
 		w.t.kernel(snapshot)
 	}
-	if err != nil {
-		return fmt.Errorf("measure the contender: %w", err)
+	w.err = errors.Join(w.err, err, samplerErr)
+	if w.err != nil {
+		return
 	}
 	w.t.trial.Resources = after.since(w.before)
 	w.t.trial.Resources.StealNs = readings.StealNs
@@ -287,7 +303,6 @@ func (w *watch) stop() error {
 		w.t.invalid(fmt.Sprintf("the hypervisor took %.1f%% of the contender's CPUs, at most %.0f%% are allowed",
 			100*steal/(limit/stealShareMax), 100*stealShareMax))
 	}
-	return nil
 }
 
 // invalid marks the trial as not to be trusted.
