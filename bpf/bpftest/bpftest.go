@@ -5,6 +5,7 @@ package bpftest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -97,7 +98,8 @@ func Start(t testing.TB, name string, n int) *Process {
 		t.Fatalf("stat the cgroup: %v", err)
 	}
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%d", workloadEnv, name, n), "GOMAXPROCS=1")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s:%d", workloadEnv, name, n), "GOMAXPROCS=1",
+		"GODEBUG=asyncpreemptoff=1") // its signals would restart system calls
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd, Pdeathsig: syscall.SIGKILL}
 	stdin, err := cmd.StdinPipe()
@@ -136,6 +138,26 @@ func (p *Process) await() {
 	if _, err := p.stdout.ReadByte(); err != nil {
 		p.t.Fatalf("wait for the workload: %v", err)
 	}
+	for !p.waits() {
+		runtime.Gosched()
+	}
+}
+
+// waits tells whether the child has come to its read of standard input, so that
+// nothing of one step falls into the next measurement. See proc_pid_syscall(5);
+// a kernel without that file leaves it open.
+func (p *Process) waits() bool {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", p.PID))
+	if err != nil || len(files) == 0 {
+		return true
+	}
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if errors.Is(err, os.ErrPermission) || strings.HasPrefix(string(raw), fmt.Sprintf("%d 0x0 ", unix.SYS_READ)) {
+			return true
+		}
+	}
+	return false
 }
 
 func newCgroup(t testing.TB) string {
