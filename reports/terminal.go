@@ -155,19 +155,22 @@ const (
 )
 
 func (t *terminal) contenders(v *view, point string) {
-	left := t.width - columnsForRates - 2
+	heading := "at " + point
+	names := 0
 	for _, c := range v.Contenders {
-		left = min(left, t.width-columnsForRates-2-len(c.Name))
+		names = max(names, len(c.Name))
 	}
+	left := t.width - columnsForRates - 2 - max(names, len(heading))
 	var role, p999, spark bool
-	if role = left >= columnsForRole; role {
-		left -= columnsForRole
+	if more := names + columnsForRole - max(names, len(heading)); left >= more {
+		role = true
+		left -= max(more, 0)
 	}
 	if p999 = left >= columnsForP999; p999 {
 		left -= columnsForP999
 	}
 	spark = left >= columnsForSpark
-	header := pretty.Row{"at " + point, "throughput", "p50", "p99"}
+	header := pretty.Row{heading, "throughput", "p50", "p99"}
 	if p999 {
 		header = append(header, "p99.9")
 	}

@@ -44,6 +44,7 @@ func newTrialSource(spec scenarios.TrialSpec) (loadgen.Source, error) {
 	}
 	shape := recordShape{
 		seed:    spec.Seed,
+		sizes:   w.Record.Kind,
 		lenMin:  w.Record.MinBytes,
 		lenMax:  w.Record.MaxBytes,
 		writers: spec.Point.Writers,

@@ -2,6 +2,7 @@ package day07
 
 import (
 	"encoding/binary"
+	"slices"
 	"testing"
 
 	"github.com/nexuscore-labs/nexus/loadgen"
@@ -134,19 +135,34 @@ func TestOracleSeesAWriterOutOfOrder(t *testing.T) {
 }
 
 func TestRecordsFollowFromTheSeed(t *testing.T) {
-	shape := recordShape{seed: 11, lenMin: 100, lenMax: 4096}
-	lengths := map[int]bool{}
-	for n := range uint64(200) {
-		record := shape.append(nil, 3, n)
-		if len(record) != shape.length(3, n) || len(record) < 100 || len(record) > 4096 {
-			t.Fatalf("record %d has %d bytes", n, len(record))
-		}
-		if writer, got, ok := author(record); !ok || writer != 3 || got != n {
-			t.Fatalf("record %d says writer %d, n %d", n, writer, got)
-		}
-		lengths[len(record)] = true
+	tests := []struct {
+		sizes                string
+		medianMin, medianMax int
+	}{
+		{"uniform", 1900, 2300},
+		{sizesLogUniform, 550, 750}, // the geometric mean of both ends is 640
 	}
-	if len(lengths) < 150 {
-		t.Fatalf("200 records have only %d lengths", len(lengths))
+	for _, test := range tests {
+		t.Run(test.sizes, func(t *testing.T) {
+			shape := recordShape{seed: 11, sizes: test.sizes, lenMin: 100, lenMax: 4096}
+			var lengths []int
+			for n := range uint64(2000) {
+				record := shape.append(nil, 3, n)
+				if len(record) != shape.length(3, n) || len(record) < 100 || len(record) > 4096 {
+					t.Fatalf("record %d has %d bytes", n, len(record))
+				}
+				if writer, got, ok := author(record); !ok || writer != 3 || got != n {
+					t.Fatalf("record %d says writer %d, n %d", n, writer, got)
+				}
+				lengths = append(lengths, len(record))
+			}
+			slices.Sort(lengths)
+			if median := lengths[len(lengths)/2]; median < test.medianMin || median > test.medianMax {
+				t.Fatalf("the median length is %d, want %d to %d", median, test.medianMin, test.medianMax)
+			}
+			if lengths[0] > 120 || lengths[len(lengths)-1] < 3900 {
+				t.Fatalf("2,000 lengths lie between %d and %d: the ends are not reached", lengths[0], lengths[len(lengths)-1])
+			}
+		})
 	}
 }

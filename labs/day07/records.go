@@ -2,6 +2,7 @@ package day07
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -21,19 +22,29 @@ const recordHeaderLen = 16
 
 const recordMagic = 0x3752584e
 
-// recordShape says how long records are, bytes, both ends included.
+// recordShape says how long records are and how many write them.
 type recordShape struct {
 	seed           uint64
-	lenMin, lenMax int
+	sizes          string // constant, uniform or loguniform between the two, which are included
+	lenMin, lenMax int    // bytes
 	writers        int
 }
 
-// length draws record n of a writer: uniform between the shape's bounds.
+// length draws record n of a writer.
 func (s recordShape) length(writer uint32, n uint64) int {
-	span := uint64(s.lenMax - s.lenMin + 1)
-	high, _ := bits.Mul64(keys.Mix(keys.Mix(s.seed+uint64(writer))+n), span)
+	random := keys.Mix(keys.Mix(s.seed+uint64(writer)) + n)
+	if s.sizes == sizesLogUniform {
+		share := float64(random>>11) / (1 << 53)
+		length := float64(s.lenMin) * math.Pow(float64(s.lenMax+1)/float64(s.lenMin), share)
+		return min(int(length), s.lenMax)
+	}
+	high, _ := bits.Mul64(random, uint64(s.lenMax-s.lenMin+1))
 	return s.lenMin + int(high)
 }
+
+// sizesLogUniform spreads the logarithm of sizes evenly: as many records from
+// 100 to 200 bytes as from 2,000 to 4,000.
+const sizesLogUniform = "loguniform"
 
 // append appends record n of a writer to dst.
 func (s recordShape) append(dst []byte, writer uint32, n uint64) []byte {
