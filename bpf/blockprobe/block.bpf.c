@@ -20,7 +20,8 @@ struct inflight {
 	u32 bytes;
 	u8 origin;
 	u8 op;
-	u8 pad[2];
+	u8 requeued; /* came back from the driver; the next issue is no new request */
+	u8 pad;
 };
 
 struct {
@@ -105,6 +106,19 @@ static __always_inline int merged(struct request *rq)
 	return 0;
 }
 
+static __always_inline int requeued(struct request *rq)
+{
+	u64 key = (u64)rq;
+	struct inflight *request;
+
+	if (!target_cgroup)
+		return 0;
+	request = bpf_map_lookup_elem(&inflights, &key);
+	if (request && request->issue_ns)
+		request->requeued = 1;
+	return 0;
+}
+
 static __always_inline int issued(struct request *rq, const bool trusted)
 {
 	u64 target = target_cgroup, since = since_ns, key = (u64)rq, now;
@@ -114,9 +128,14 @@ static __always_inline int issued(struct request *rq, const bool trusted)
 		return 0;
 	now = bpf_ktime_get_ns();
 	old = bpf_map_lookup_elem(&inflights, &key);
-	if (old && old->issue_ns >= since) { /* requeued: the device sees it anew */
+	if (old && old->requeued) {
+		old->requeued = 0;
 		old->issue_ns = now;
 		return 0;
+	}
+	if (old && old->issue_ns >= since) { /* flush requests live for ever, uninserted */
+		count(BLOCK_MISSED, 1);
+		old = 0;
 	}
 	if (old && old->insert_ns >= since) {
 		new.origin = old->origin;
@@ -125,8 +144,7 @@ static __always_inline int issued(struct request *rq, const bool trusted)
 		new.origin = origin_of(rq, target);
 	}
 	if (new.origin >= BLOCK_ORIGINS) {
-		if (old)
-			bpf_map_delete_elem(&inflights, &key);
+		bpf_map_delete_elem(&inflights, &key);
 		return 0;
 	}
 	new.op = op_of(FIELD(trusted, rq, cmd_flags));
@@ -164,6 +182,43 @@ static __always_inline int completed(struct request *rq, u32 status, u32 bytes, 
 	return 0;
 }
 
+/*
+ * A bio that joins a waiting request gets none of its own; the request keeps its
+ * origin, which may be another's.
+ */
+static __always_inline int joined(u32 counter)
+{
+	u64 target = target_cgroup;
+
+	if (target && current_is_target(target))
+		count(counter, 1);
+	return 0;
+}
+
+SEC("tp_btf/block_bio_backmerge")
+int backmerge_tp_btf(u64 *ctx)
+{
+	return joined(BLOCK_MERGED_BACK);
+}
+
+SEC("tp_btf/block_bio_frontmerge")
+int frontmerge_tp_btf(u64 *ctx)
+{
+	return joined(BLOCK_MERGED_FRONT);
+}
+
+SEC("raw_tp/block_bio_backmerge")
+int backmerge_raw_tp(u64 *ctx)
+{
+	return joined(BLOCK_MERGED_BACK);
+}
+
+SEC("raw_tp/block_bio_frontmerge")
+int frontmerge_raw_tp(u64 *ctx)
+{
+	return joined(BLOCK_MERGED_FRONT);
+}
+
 SEC("tp_btf/block_rq_insert")
 int insert_tp_btf(u64 *ctx)
 {
@@ -174,6 +229,12 @@ SEC("tp_btf/block_rq_merge")
 int merge_tp_btf(u64 *ctx)
 {
 	return merged((struct request *)ctx[0]);
+}
+
+SEC("tp_btf/block_rq_requeue")
+int requeue_tp_btf(u64 *ctx)
+{
+	return requeued((struct request *)ctx[0]);
 }
 
 SEC("tp_btf/block_rq_issue")
@@ -198,6 +259,12 @@ SEC("raw_tp/block_rq_merge")
 int merge_raw_tp(u64 *ctx)
 {
 	return merged((struct request *)ctx[0]);
+}
+
+SEC("raw_tp/block_rq_requeue")
+int requeue_raw_tp(u64 *ctx)
+{
+	return requeued((struct request *)ctx[0]);
 }
 
 SEC("raw_tp/block_rq_issue")

@@ -25,11 +25,14 @@
 #define BLOCK_SLOTS  (BLOCK_QUEUED + BLOCK_ORIGINS)
 
 /* Counters. */
-#define BLOCK_ISSUED	  0
-#define BLOCK_LOST	  1
-#define BLOCK_LOST_INSERT 2
-#define BLOCK_ERRORS	  3
-#define BLOCK_COUNTERS	  4
+#define BLOCK_ISSUED	   0
+#define BLOCK_LOST	   1
+#define BLOCK_LOST_INSERT  2
+#define BLOCK_ERRORS	   3
+#define BLOCK_MERGED_BACK  4 /* parts of the cgroup that joined a waiting request */
+#define BLOCK_MERGED_FRONT 5
+#define BLOCK_MISSED	   6 /* completions, found out by the next issue of the request */
+#define BLOCK_COUNTERS	   7
 
 #define BLOCK_INFLIGHT_MAX 16384
 

@@ -18,6 +18,9 @@ const (
 	counterLost
 	counterLostInsert
 	counterErrors
+	counterMergedBack
+	counterMergedFront
+	counterMissed
 
 	queuedSlot = 50
 )
@@ -44,10 +47,10 @@ func Open(opts probe.Options) (*Probe, error) {
 		return nil, fmt.Errorf("parse the block object: %w", err)
 	}
 	attached, err := attach.Climb(spec, []attach.Candidate{
-		{Rung: attach.TpBTF, Programs: []string{"complete_tp_btf", "issue_tp_btf"},
-			Optional: []string{"insert_tp_btf", "merge_tp_btf"}},
-		{Rung: attach.RawTracepoint, Programs: []string{"complete_raw_tp", "issue_raw_tp"},
-			Optional: []string{"insert_raw_tp", "merge_raw_tp"}},
+		{Rung: attach.TpBTF, Programs: []string{"complete_tp_btf", "requeue_tp_btf", "issue_tp_btf"},
+			Optional: []string{"insert_tp_btf", "merge_tp_btf", "backmerge_tp_btf", "frontmerge_tp_btf"}},
+		{Rung: attach.RawTracepoint, Programs: []string{"complete_raw_tp", "requeue_raw_tp", "issue_raw_tp"},
+			Optional: []string{"insert_raw_tp", "merge_raw_tp", "backmerge_raw_tp", "frontmerge_raw_tp"}},
 	}, opts.Attach())
 	if err != nil {
 		return nil, fmt.Errorf("attach the block probe: %w", err)
@@ -78,7 +81,11 @@ func labels() []probe.Label {
 // Read returns per operation and origin the latency from issue to completion
 // (ns) and the size (bytes), and per origin the time in the I/O scheduler. A
 // label without a suffix counts what the cgroup's own threads issued; "(jbd2)",
-// "(kworker)" and "(kernel thread)" are machine-wide.
+// "(kworker)" and "(kernel thread)" are machine-wide. The counter merged is how
+// often I/O of the cgroup joined a request that waited already, its own or
+// another's, instead of making one; unfinished is what was issued and not seen
+// to complete: still in flight, or the kernel did not run the program; missed is
+// the part of it that is certain, because the request was issued again.
 func (p *Probe) Read() (probe.Reading, error) {
 	histograms, err := p.Histograms(labels())
 	if err != nil {
@@ -98,11 +105,14 @@ func (p *Probe) Read() (probe.Reading, error) {
 			completed += histograms[i].Count()
 		}
 	}
+	merged := counts[counterMergedBack] + counts[counterMergedFront]
 	lost := counts[counterLost] + counts[counterLostInsert] + skipped
 	unfinished := float64(counts[counterIssued]) - float64(completed) - float64(counts[counterLost])
 	return probe.Reading{Histograms: histograms, Counters: []probe.Counter{
 		{Probe: "block", Label: "issued", Value: float64(counts[counterIssued]), Unit: "count"},
 		{Probe: "block", Label: "unfinished", Value: unfinished, Unit: "count"},
+		{Probe: "block", Label: "missed", Value: float64(counts[counterMissed]), Unit: "count"},
+		{Probe: "block", Label: "merged", Value: float64(merged), Unit: "count"},
 		{Probe: "block", Label: "errors", Value: float64(counts[counterErrors]), Unit: "count"},
 		{Probe: "block", Label: "lost", Value: float64(lost), Unit: "count"},
 	}}, nil

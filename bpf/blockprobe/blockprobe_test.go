@@ -105,12 +105,13 @@ func TestDirect(t *testing.T) {
 		for _, op := range []string{"write", "read"} {
 			t.Run(op, func(t *testing.T) {
 				child := bpftest.Start(t, op, n)
-				m := bpftest.Measure(t, p, child, child)
-				if got := m.Count(op, "ns"); got != n {
-					t.Errorf("timed %d requests, want %d", got, n)
+				m := measure(t, p, child)
+				timed, unfinished := m.Count(op, "ns"), m.Counter("unfinished")
+				if timed != n {
+					t.Errorf("timed %d requests, want %d; %d unfinished", timed, n, unfinished)
 				}
 				if h := m.Histogram(op, "bytes"); h == nil || h.Sum != n*blockLen || h.Count() != n {
-					t.Errorf("sizes %+v, want %d times %d", h, n, blockLen)
+					t.Errorf("the sizes are not %d times %d", n, blockLen)
 				}
 				if lost, failed := m.Counter("lost"), m.Counter("errors"); lost+failed != 0 {
 					t.Errorf("%d events were lost, %d failed", lost, failed)
@@ -120,6 +121,22 @@ func TestDirect(t *testing.T) {
 	})
 }
 
+// measure repeats until every request that was issued was also seen to complete.
+// Completions come in interrupts, and some systems run no tracing programs while
+// a guarded process of theirs is the one interrupted: the probe shows such a
+// loss as unfinished.
+func measure(t *testing.T, p *Probe, child *bpftest.Process) bpftest.Measured {
+	t.Helper()
+	const attempts = 5
+	for attempt := 1; ; attempt++ {
+		m := bpftest.Measure(t, p, child, child)
+		if m.Counter("unfinished") == 0 || attempt == attempts {
+			return m
+		}
+		t.Logf("attempt %d: %d completions were not seen", attempt, m.Counter("unfinished"))
+	}
+}
+
 // fsync of a grown file writes data from the cgroup itself and leaves journal
 // and flush to the kernel, under labels of their own.
 func TestFsync(t *testing.T) {
@@ -127,9 +144,9 @@ func TestFsync(t *testing.T) {
 	const n = 11
 	bpftest.EachRung(t, Open, rungs, rungs, func(t *testing.T, p *Probe) {
 		child := bpftest.Start(t, "flush", n)
-		m := bpftest.Measure(t, p, child, child)
+		m := measure(t, p, child)
 		if got := m.Histogram("write", "bytes"); got == nil || got.Sum < n*blockLen {
-			t.Errorf("the cgroup wrote %+v, want at least %d bytes", got, n*blockLen)
+			t.Errorf("the cgroup wrote less than %d bytes", n*blockLen)
 		}
 		for _, h := range m.Histograms {
 			t.Logf("%s (%s): %d, sum %d", h.Label, h.Unit, h.Count(), h.Sum)

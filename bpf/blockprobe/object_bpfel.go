@@ -16,19 +16,25 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	objectMapCounters       = "counters"
-	objectMapHistograms     = "histograms"
-	objectMapInflights      = "inflights"
-	objectProgCompleteRawTp = "complete_raw_tp"
-	objectProgCompleteTpBtf = "complete_tp_btf"
-	objectProgInsertRawTp   = "insert_raw_tp"
-	objectProgInsertTpBtf   = "insert_tp_btf"
-	objectProgIssueRawTp    = "issue_raw_tp"
-	objectProgIssueTpBtf    = "issue_tp_btf"
-	objectProgMergeRawTp    = "merge_raw_tp"
-	objectProgMergeTpBtf    = "merge_tp_btf"
-	objectVarSinceNs        = "since_ns"
-	objectVarTargetCgroup   = "target_cgroup"
+	objectMapCounters         = "counters"
+	objectMapHistograms       = "histograms"
+	objectMapInflights        = "inflights"
+	objectProgBackmergeRawTp  = "backmerge_raw_tp"
+	objectProgBackmergeTpBtf  = "backmerge_tp_btf"
+	objectProgCompleteRawTp   = "complete_raw_tp"
+	objectProgCompleteTpBtf   = "complete_tp_btf"
+	objectProgFrontmergeRawTp = "frontmerge_raw_tp"
+	objectProgFrontmergeTpBtf = "frontmerge_tp_btf"
+	objectProgInsertRawTp     = "insert_raw_tp"
+	objectProgInsertTpBtf     = "insert_tp_btf"
+	objectProgIssueRawTp      = "issue_raw_tp"
+	objectProgIssueTpBtf      = "issue_tp_btf"
+	objectProgMergeRawTp      = "merge_raw_tp"
+	objectProgMergeTpBtf      = "merge_tp_btf"
+	objectProgRequeueRawTp    = "requeue_raw_tp"
+	objectProgRequeueTpBtf    = "requeue_tp_btf"
+	objectVarSinceNs          = "since_ns"
+	objectVarTargetCgroup     = "target_cgroup"
 )
 
 // loadObject returns the embedded CollectionSpec for object.
@@ -73,14 +79,20 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
-	CompleteRawTp *ebpf.ProgramSpec `ebpf:"complete_raw_tp"`
-	CompleteTpBtf *ebpf.ProgramSpec `ebpf:"complete_tp_btf"`
-	InsertRawTp   *ebpf.ProgramSpec `ebpf:"insert_raw_tp"`
-	InsertTpBtf   *ebpf.ProgramSpec `ebpf:"insert_tp_btf"`
-	IssueRawTp    *ebpf.ProgramSpec `ebpf:"issue_raw_tp"`
-	IssueTpBtf    *ebpf.ProgramSpec `ebpf:"issue_tp_btf"`
-	MergeRawTp    *ebpf.ProgramSpec `ebpf:"merge_raw_tp"`
-	MergeTpBtf    *ebpf.ProgramSpec `ebpf:"merge_tp_btf"`
+	BackmergeRawTp  *ebpf.ProgramSpec `ebpf:"backmerge_raw_tp"`
+	BackmergeTpBtf  *ebpf.ProgramSpec `ebpf:"backmerge_tp_btf"`
+	CompleteRawTp   *ebpf.ProgramSpec `ebpf:"complete_raw_tp"`
+	CompleteTpBtf   *ebpf.ProgramSpec `ebpf:"complete_tp_btf"`
+	FrontmergeRawTp *ebpf.ProgramSpec `ebpf:"frontmerge_raw_tp"`
+	FrontmergeTpBtf *ebpf.ProgramSpec `ebpf:"frontmerge_tp_btf"`
+	InsertRawTp     *ebpf.ProgramSpec `ebpf:"insert_raw_tp"`
+	InsertTpBtf     *ebpf.ProgramSpec `ebpf:"insert_tp_btf"`
+	IssueRawTp      *ebpf.ProgramSpec `ebpf:"issue_raw_tp"`
+	IssueTpBtf      *ebpf.ProgramSpec `ebpf:"issue_tp_btf"`
+	MergeRawTp      *ebpf.ProgramSpec `ebpf:"merge_raw_tp"`
+	MergeTpBtf      *ebpf.ProgramSpec `ebpf:"merge_tp_btf"`
+	RequeueRawTp    *ebpf.ProgramSpec `ebpf:"requeue_raw_tp"`
+	RequeueTpBtf    *ebpf.ProgramSpec `ebpf:"requeue_tp_btf"`
 }
 
 // objectMapSpecs contains maps before they are loaded into the kernel.
@@ -145,26 +157,38 @@ type objectVariables struct {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
-	CompleteRawTp *ebpf.Program `ebpf:"complete_raw_tp"`
-	CompleteTpBtf *ebpf.Program `ebpf:"complete_tp_btf"`
-	InsertRawTp   *ebpf.Program `ebpf:"insert_raw_tp"`
-	InsertTpBtf   *ebpf.Program `ebpf:"insert_tp_btf"`
-	IssueRawTp    *ebpf.Program `ebpf:"issue_raw_tp"`
-	IssueTpBtf    *ebpf.Program `ebpf:"issue_tp_btf"`
-	MergeRawTp    *ebpf.Program `ebpf:"merge_raw_tp"`
-	MergeTpBtf    *ebpf.Program `ebpf:"merge_tp_btf"`
+	BackmergeRawTp  *ebpf.Program `ebpf:"backmerge_raw_tp"`
+	BackmergeTpBtf  *ebpf.Program `ebpf:"backmerge_tp_btf"`
+	CompleteRawTp   *ebpf.Program `ebpf:"complete_raw_tp"`
+	CompleteTpBtf   *ebpf.Program `ebpf:"complete_tp_btf"`
+	FrontmergeRawTp *ebpf.Program `ebpf:"frontmerge_raw_tp"`
+	FrontmergeTpBtf *ebpf.Program `ebpf:"frontmerge_tp_btf"`
+	InsertRawTp     *ebpf.Program `ebpf:"insert_raw_tp"`
+	InsertTpBtf     *ebpf.Program `ebpf:"insert_tp_btf"`
+	IssueRawTp      *ebpf.Program `ebpf:"issue_raw_tp"`
+	IssueTpBtf      *ebpf.Program `ebpf:"issue_tp_btf"`
+	MergeRawTp      *ebpf.Program `ebpf:"merge_raw_tp"`
+	MergeTpBtf      *ebpf.Program `ebpf:"merge_tp_btf"`
+	RequeueRawTp    *ebpf.Program `ebpf:"requeue_raw_tp"`
+	RequeueTpBtf    *ebpf.Program `ebpf:"requeue_tp_btf"`
 }
 
 func (p *objectPrograms) Close() error {
 	return _ObjectClose(
+		p.BackmergeRawTp,
+		p.BackmergeTpBtf,
 		p.CompleteRawTp,
 		p.CompleteTpBtf,
+		p.FrontmergeRawTp,
+		p.FrontmergeTpBtf,
 		p.InsertRawTp,
 		p.InsertTpBtf,
 		p.IssueRawTp,
 		p.IssueTpBtf,
 		p.MergeRawTp,
 		p.MergeTpBtf,
+		p.RequeueRawTp,
+		p.RequeueTpBtf,
 	)
 }
 

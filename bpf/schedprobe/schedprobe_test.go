@@ -127,8 +127,10 @@ func checkPingPong(t *testing.T, m *bpftest.Measured, n uint64) {
 		t.Errorf("%d switches for %d round trips", switches, n)
 	}
 	runnable := m.Count("woken", "ns") + m.Count("preempted", "ns")
-	// Each thread's last leave and first arrival may be on either side.
-	const edges = 16
+	// Each thread's last leave and first arrival may be on either side, and some
+	// systems run no tracing programs in a guarded process of theirs, so that a
+	// switch or wake-up from there is not seen.
+	const edges = 64
 	between(t, "waits for a CPU", runnable, switches-min(switches, edges), switches+edges)
 	between(t, "stays on a CPU", m.Count("slice", "ns"), switches-min(switches, edges), switches+edges)
 	waits := m.Count("voluntary", "ns")
