@@ -18,8 +18,10 @@ func (r *runner) result(clockStep time.Duration) *Result {
 		Timeline:  r.collector.timeline,
 	}
 	var sum counts
+	ownLag := hdrhistogram.New(1, latencyNsMax, latencyDigits)
 	for _, w := range r.workers {
 		sum.add(&w.rec.counts)
+		ownLag.Merge(w.rec.ownLag)
 		out.InFlight += w.measuredInFlight()
 		out.Latency.Merge(w.rec.latency)
 		out.Service.Merge(w.rec.service)
@@ -44,7 +46,7 @@ func (r *runner) result(clockStep time.Duration) *Result {
 	if r.cfg.Arrival == "closed" {
 		out.Features = append(out.Features, "closed_loop_hides_queueing")
 	}
-	r.judge(out, &sum, clockStep)
+	r.judge(out, &sum, ownLag.ValueAtPercentile(lagQuantile), clockStep)
 	return out
 }
 
@@ -57,14 +59,13 @@ func (c *counts) add(o *counts) {
 	c.wrong += o.wrong
 	c.unsent += o.unsent
 	c.waited += o.waited
-	c.lagging += o.lagging
 	c.wrongUnmeasured += o.wrongUnmeasured
 	c.strays += o.strays
 	c.late += o.late
 }
 
 // judge lists the reasons against the run, each in one line.
-func (r *runner) judge(out *Result, sum *counts, clockStep time.Duration) {
+func (r *runner) judge(out *Result, sum *counts, ownLagNs int64, clockStep time.Duration) {
 	invalid := func(format string, args ...any) {
 		out.Invalid = append(out.Invalid, fmt.Sprintf(format, args...))
 	}
@@ -78,10 +79,10 @@ func (r *runner) judge(out *Result, sum *counts, clockStep time.Duration) {
 	if r.cfg.Arrival != "closed" && full {
 		r.judgeRate(out, invalid)
 	}
-	lagShare := float64(sum.lagging) / float64(max(out.Sent-out.Waited, 1))
-	if r.cfg.Arrival != "closed" && lagShare > lagShareMax {
+	if limit := lagLimit(out.Latency); r.cfg.Arrival != "closed" && ownLagNs > limit {
 		out.Saturated = true
-		invalid("the generator fell behind: %.2f%% of the requests that nothing held up were sent over %v late", 100*lagShare, time.Duration(lagLimitNs))
+		invalid("the generator fell behind: p%d of its own lag is %v, %v would not show in the latencies", lagQuantile,
+			time.Duration(ownLagNs).Round(10*time.Microsecond), time.Duration(limit).Round(10*time.Microsecond))
 	}
 	if out.BusyShare > busyShareMax {
 		out.Saturated = true
@@ -98,6 +99,14 @@ func (r *runner) judge(out *Result, sum *counts, clockStep time.Duration) {
 	if step := int64(clockStep); step > allowed || step < -allowed {
 		invalid("the wall clock was set by %v during the run", clockStep)
 	}
+}
+
+// lagLimit is how late the generator may send of its own fault before what it
+// measures is its own lag: a tenth of the latency at the same percentile, or
+// 1 ms where that is less, since a virtual CPU that is taken away for a moment
+// costs as much.
+func lagLimit(latency *hdrhistogram.Histogram) int64 {
+	return max(lagLimitNs, latency.ValueAtPercentile(lagQuantile)/10)
 }
 
 func (r *runner) judgeRate(out *Result, invalid func(string, ...any)) {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // Each reason against a run is given, alone, when its cause is there.
@@ -12,10 +14,11 @@ func TestJudge(t *testing.T) {
 		arrival string
 		out     Result
 		sum     counts
+		lagNs   int64 // p99 of the generator's own
 		step    time.Duration
 	}
 	healthy := func() input {
-		return input{arrival: "constant", out: Result{ElapsedNs: 1e9, Intended: 1000, Sent: 1000, Completed: 1000, BusyShare: 0.4}}
+		return input{arrival: "constant", out: Result{ElapsedNs: 1e9, Intended: 1000, Sent: 1000, Completed: 1000, BusyShare: 0.4, Latency: hdrhistogram.New(1, latencyNsMax, latencyDigits)}}
 	}
 	for _, c := range []struct {
 		name  string
@@ -29,8 +32,11 @@ func TestJudge(t *testing.T) {
 		{"one percent off", func(i *input) { i.out.Intended = 1010 }, "", false},
 		{"rate off", func(i *input) { i.out.Intended = 985 }, "asked for", false},
 		{"unsent", func(i *input) { i.out.Sent, i.out.Unsent = 980, 20 }, "could not be sent", false},
-		{"lagging", func(i *input) { i.sum.lagging = 2 }, "fell behind", true},
-		{"lagging within the share", func(i *input) { i.sum.lagging = 1 }, "", false},
+		{"lagging", func(i *input) { i.lagNs = 1_100_000 }, "fell behind", true},
+		{"lagging within the limit", func(i *input) { i.lagNs = 900_000 }, "", false},
+		{"lagging less than a tenth of p99", func(i *input) { record(i.out.Latency, 40e6); i.lagNs = 3_900_000 }, "", false},
+		{"lagging more than a tenth of p99", func(i *input) { record(i.out.Latency, 40e6); i.lagNs = 4_100_000 }, "fell behind", true},
+		{"lagging closed", func(i *input) { i.arrival = "closed"; i.lagNs = 50e6 }, "", false},
 		{"busy", func(i *input) { i.out.BusyShare = 0.99 }, "bottleneck", true},
 		{"busy closed", func(i *input) { i.arrival = "closed"; i.out.BusyShare = 0.99 }, "bottleneck", true},
 		{"closed has no rate", func(i *input) { i.arrival = "closed"; i.out.Intended = 5 }, "", false},
@@ -45,7 +51,7 @@ func TestJudge(t *testing.T) {
 		in := healthy()
 		c.spoil(&in)
 		r := &runner{cfg: Config{Arrival: in.arrival, RatePerS: 1000, Duration: time.Second}}
-		r.judge(&in.out, &in.sum, in.step)
+		r.judge(&in.out, &in.sum, in.lagNs, in.step)
 		got := strings.Join(in.out.Invalid, "\n")
 		switch {
 		case c.want == "" && got != "":

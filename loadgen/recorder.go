@@ -10,8 +10,8 @@ const (
 	tickNs         = int64(100e6)
 	tickDigits     = 2
 	openTicksMax   = 16
-	lagLimitNs     = int64(1e6) // of the generator's own lag, see judge
-	lagShareMax    = 0.001
+	lagLimitNs     = int64(1e6) // see lagLimit
+	lagQuantile    = 99         // percent
 	rateErrorMax   = 0.01
 	busyShareMax   = 0.95
 	clockStepNsMax = int64(10e6)
@@ -20,7 +20,6 @@ const (
 // counts are the measured requests of one worker.
 type counts struct {
 	intended, sent, completed, errors, timeouts, wrong, unsent, waited uint64
-	lagging                                                            uint64 // sent late though nothing held them up
 	wrongUnmeasured                                                    uint64
 	strays                                                             uint64
 	late                                                               uint64
@@ -30,6 +29,7 @@ type counts struct {
 type recorder struct {
 	counts
 	latency, service, lag *hdrhistogram.Histogram
+	ownLag                *hdrhistogram.Histogram // of requests that nothing held up: the generator's own
 	tick                  *hdrhistogram.Histogram
 	tickEndNs             int64
 	firstWrong            string
@@ -51,6 +51,7 @@ func newRecorder(reports chan<- tickReport) *recorder {
 		latency: hdrhistogram.New(1, latencyNsMax, latencyDigits),
 		service: hdrhistogram.New(1, latencyNsMax, latencyDigits),
 		lag:     hdrhistogram.New(1, latencyNsMax, latencyDigits),
+		ownLag:  hdrhistogram.New(1, latencyNsMax, latencyDigits),
 		tick:    hdrhistogram.New(1, latencyNsMax, tickDigits),
 		reports: reports,
 		spare:   make(chan *hdrhistogram.Histogram, 1),
@@ -80,8 +81,8 @@ func (r *recorder) departed(s *slot) {
 	record(r.lag, lag)
 	if s.waited {
 		r.waited++
-	} else if lag > lagLimitNs {
-		r.lagging++
+	} else {
+		record(r.ownLag, lag)
 	}
 }
 

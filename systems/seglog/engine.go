@@ -38,6 +38,7 @@ type Engine struct {
 	preparing  bool
 	prepareErr error
 	prepareAt  time.Time // when it failed
+	preparedAt Stats     // counters when the last one began
 	nextID     uint64
 	nextBase   uint64
 

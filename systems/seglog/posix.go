@@ -21,9 +21,10 @@ type DirOptions struct {
 	Posix bool
 	// Buffered writes through the page cache instead of O_DIRECT.
 	Buffered bool
-	// Reserve only reserves a new segment's blocks (fallocate) instead of
-	// writing zeros. Then each first write of a block changes the file's
-	// extents, and its fdatasync has to commit the file system's journal too.
+	// Reserve never writes zeros to a new segment but only reserves its blocks
+	// (fallocate). Then each first write of a block changes the file's extents,
+	// and its fdatasync has to commit the file system's journal too. Without it
+	// the log chooses by the size of its commits, see Engine.Prepare.
 	Reserve bool
 	// WriteThrough commits with one write that carries RWF_DSYNC instead of a
 	// linked write and fdatasync. The guarantee is the same.
@@ -84,7 +85,7 @@ func (d *Dir) List() ([]string, error) {
 
 // Create implements Device. Blocks are reserved first, so a full disk is found
 // here and not under a commit.
-func (d *Dir) Create(name string, size int64) (File, error) {
+func (d *Dir) Create(name string, size int64, written bool) (File, error) {
 	if d.o.ReadOnly {
 		return nil, unix.EROFS
 	}
@@ -94,7 +95,7 @@ func (d *Dir) Create(name string, size int64) (File, error) {
 		return nil, err
 	}
 	f := d.file(plain, path)
-	if err := d.allocate(f, size); err != nil {
+	if err := d.allocate(f, size, written && !d.o.Reserve); err != nil {
 		_ = f.Close()
 		_ = os.Remove(path)
 		return nil, err
@@ -102,12 +103,12 @@ func (d *Dir) Create(name string, size int64) (File, error) {
 	return f, nil
 }
 
-func (d *Dir) allocate(f *dirFile, size int64) error {
+func (d *Dir) allocate(f *dirFile, size int64, written bool) error {
 	err := ignoreEINTR(func() error { return unix.Fallocate(int(f.plain.Fd()), 0, 0, size) })
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		err = f.plain.Truncate(size)
 	}
-	if err != nil || d.o.Reserve {
+	if err != nil || !written {
 		return err
 	}
 	d.mu.Lock()
