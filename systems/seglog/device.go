@@ -9,10 +9,11 @@ type Device interface {
 	List() ([]string, error)
 	// Create makes a new file of the given size that reads as zeros, or fails
 	// with an error that wraps syscall.ENOSPC; an existing file is replaced.
-	// With written set its blocks are written and not only reserved, which costs
-	// the disk their size now and makes small commits to them cheaper later.
+	// Its blocks are reserved. While ahead says so they are also written piece by
+	// piece, which costs the disk their size now and makes small commits to them
+	// cheaper later; nil is never.
 	// The file's data is not durable before its Sync, its name not before Rename.
-	Create(name string, size int64, written bool) (File, error)
+	Create(name string, size int64, ahead func() bool) (File, error)
 	// Open opens an existing file.
 	Open(name string) (File, error)
 	// Rename gives a file its name, replacing another; durable when it returns.

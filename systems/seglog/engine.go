@@ -3,6 +3,7 @@ package seglog
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -34,13 +35,13 @@ type Engine struct {
 	tenants  map[uint32]*tenant
 	bytes    int64 // size of all segments' durable parts
 
-	next       *segment // prepared successor
-	preparing  bool
-	prepareErr error
-	prepareAt  time.Time // when it failed
-	preparedAt Stats     // counters when the last one began
-	nextID     uint64
-	nextBase   uint64
+	next        *segment // prepared successor
+	preparing   bool
+	prepareErr  error
+	prepareAt   time.Time    // when it failed
+	commitBytes atomic.Int64 // average size of the latest commits
+	nextID      uint64
+	nextBase    uint64
 
 	failures int
 	closed   bool
@@ -252,6 +253,7 @@ func (e *Engine) publish(b *batch) {
 	e.bytes += extent
 	e.failures = 0
 	e.stats.count(len(b.entries), int(extent), b.used)
+	e.commitSized(extent)
 	b.entries = b.entries[:0]
 }
 

@@ -46,10 +46,10 @@ func TestAppendReadReopen(t *testing.T) {
 }
 
 var dirKinds = map[string]DirOptions{
-	"ring":         {},
-	"writethrough": {WriteThrough: true},
-	"buffered":     {Buffered: true, Reserve: true},
-	"posix":        {Posix: true},
+	"ring":     {},
+	"linked":   {Linked: true},
+	"buffered": {Buffered: true, Reserve: true},
+	"posix":    {Posix: true},
 }
 
 func openTest(t testing.TB, path string, d DirOptions, o Options) *Log {

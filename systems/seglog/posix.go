@@ -26,9 +26,10 @@ type DirOptions struct {
 	// and its fdatasync has to commit the file system's journal too. Without it
 	// the log chooses by the size of its commits, see Engine.Prepare.
 	Reserve bool
-	// WriteThrough commits with one write that carries RWF_DSYNC instead of a
-	// linked write and fdatasync. The guarantee is the same.
-	WriteThrough bool
+	// Linked commits with a write and an fdatasync linked to it, instead of one
+	// write that carries RWF_DSYNC. The guarantee is the same, pwritev2(2); the
+	// linked pair costs a worker thread's wake-up more.
+	Linked bool
 	// ReadOnly takes no lock and refuses every change; for Scan.
 	ReadOnly bool
 }
@@ -85,7 +86,7 @@ func (d *Dir) List() ([]string, error) {
 
 // Create implements Device. Blocks are reserved first, so a full disk is found
 // here and not under a commit.
-func (d *Dir) Create(name string, size int64, written bool) (File, error) {
+func (d *Dir) Create(name string, size int64, ahead func() bool) (File, error) {
 	if d.o.ReadOnly {
 		return nil, unix.EROFS
 	}
@@ -95,7 +96,7 @@ func (d *Dir) Create(name string, size int64, written bool) (File, error) {
 		return nil, err
 	}
 	f := d.file(plain, path)
-	if err := d.allocate(f, size, written && !d.o.Reserve); err != nil {
+	if err := d.allocate(f, size, ahead); err != nil {
 		_ = f.Close()
 		_ = os.Remove(path)
 		return nil, err
@@ -103,22 +104,22 @@ func (d *Dir) Create(name string, size int64, written bool) (File, error) {
 	return f, nil
 }
 
-func (d *Dir) allocate(f *dirFile, size int64, written bool) error {
+func (d *Dir) allocate(f *dirFile, size int64, ahead func() bool) error {
 	err := ignoreEINTR(func() error { return unix.Fallocate(int(f.plain.Fd()), 0, 0, size) })
 	if errors.Is(err, unix.EOPNOTSUPP) {
 		err = f.plain.Truncate(size)
 	}
-	if err != nil || !written {
+	if err != nil || d.o.Reserve || ahead == nil {
 		return err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.zeros == nil {
-		if d.zeros, err = mapMemory(zeroChunk); err != nil {
+		if d.zeros, err = MapBuffer(zeroChunk); err != nil {
 			return err
 		}
 	}
-	for at := int64(0); at < size; {
+	for at := int64(0); at < size && ahead(); {
 		n := min(zeroChunk, size-at)
 		fd := f.fd
 		if n%BlockBytes != 0 {
@@ -185,7 +186,7 @@ func (d *Dir) Remove(name string) error {
 // kernel refuses a ring.
 func (d *Dir) NewCommitter(count, size int) (Committer, error) {
 	if !d.o.Posix {
-		c, err := newRingCommitter(count, size, d.o.WriteThrough)
+		c, err := newRingCommitter(count, size, d.o.Linked)
 		if err == nil {
 			return c, nil
 		}
@@ -283,35 +284,6 @@ func ignoreEINTR(f func() error) error {
 			return err
 		}
 	}
-}
-
-// mapMemory returns page-aligned zeroed memory that Go's collector doesn't know.
-func mapMemory(size int) ([]byte, error) {
-	p, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANONYMOUS|unix.MAP_PRIVATE|unix.MAP_POPULATE)
-	if err != nil {
-		return nil, fmt.Errorf("seglog: map %d bytes: %w", size, err)
-	}
-	return p, nil
-}
-
-func mapBuffers(count, size int) ([][]byte, error) {
-	var buffers [][]byte
-	for range count {
-		p, err := mapMemory(size)
-		if err != nil {
-			return nil, errors.Join(err, unmapBuffers(buffers))
-		}
-		buffers = append(buffers, p)
-	}
-	return buffers, nil
-}
-
-func unmapBuffers(buffers [][]byte) error {
-	var all error
-	for _, p := range buffers {
-		all = errors.Join(all, unix.Munmap(p))
-	}
-	return all
 }
 
 // WriteDurably is one commit without a Committer: it writes p at the offset of

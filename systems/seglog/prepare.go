@@ -36,25 +36,27 @@ func randomSalt() uint64 {
 // Preparation makes the next segment ahead of its use: allocated, header
 // durable, named. Run does the I/O and may run on any goroutine.
 type Preparation struct {
-	dev     Device
-	header  segmentHeader
-	written bool
-	file    File
-	err     error
+	dev    Device
+	header segmentHeader
+	ahead  func() bool
+	file   File
+	err    error
 }
 
-// zeroBatchBytesMax is the mean commit up to which a new segment's blocks are
+// aheadBytesMax is the commit size up to which a new segment's blocks are
 // written ahead. Commits of 4 KiB to written blocks were 1.6 times as fast as to
 // reserved ones; from 32 KiB on there was no difference, and writing every block
 // twice takes bandwidth from the commits themselves.
-const zeroBatchBytesMax = 32 << 10
+const aheadBytesMax = 32 << 10
 
-// smallCommits reports whether commits since the last preparation were small.
-// Before the first there is time to write the blocks.
-func (e *Engine) smallCommits() bool {
-	batches, bytes := e.stats.Batches-e.preparedAt.Batches, e.stats.Bytes-e.preparedAt.Bytes
-	e.preparedAt = e.stats
-	return batches == 0 || bytes/batches < zeroBatchBytesMax
+// smallCommits reports whether the latest commits were small, on average with
+// the older ones counting less. Any goroutine may ask.
+func (e *Engine) smallCommits() bool { return e.commitBytes.Load() < aheadBytesMax }
+
+// commitSized takes the size of a commit into the average.
+func (e *Engine) commitSized(bytes int64) {
+	mean := e.commitBytes.Load()
+	e.commitBytes.Store(mean + (bytes-mean)/8)
 }
 
 // Prepare returns the work to do when a segment will be needed, or nil. The
@@ -71,7 +73,7 @@ func (e *Engine) Prepare() *Preparation {
 		id: e.nextID, salt: e.o.Random(), base: e.nextBase,
 		capacity: e.o.SegmentBytes, createdNs: e.o.Now().UnixNano(),
 	}
-	return &Preparation{dev: e.dev, header: h, written: e.smallCommits()}
+	return &Preparation{dev: e.dev, header: h, ahead: e.smallCommits}
 }
 
 // Run creates the file. The header is durable before the file gets its name,
@@ -88,7 +90,7 @@ func (p *Preparation) Run() {
 }
 
 func (p *Preparation) create(name string) error {
-	f, err := p.dev.Create(name+temporary, p.header.capacity, p.written)
+	f, err := p.dev.Create(name+temporary, p.header.capacity, p.ahead)
 	if err != nil {
 		return fmt.Errorf("create segment %s of %d bytes: %w", name, p.header.capacity, err)
 	}

@@ -102,7 +102,7 @@ func (r *retention) load(dev Device, names []string) error {
 
 func (r *retention) store(dev Device) error {
 	p := r.encode()
-	f, err := dev.Create(retentionFile+temporary, int64(len(p)), false)
+	f, err := dev.Create(retentionFile+temporary, int64(len(p)), nil)
 	if err != nil {
 		return fmt.Errorf("seglog: create %s: %w", retentionFile, err)
 	}

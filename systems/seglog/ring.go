@@ -19,21 +19,21 @@ const (
 // ringCommitter commits over an io_uring of its own with registered buffers
 // and a registered file.
 type ringCommitter struct {
-	ring         *uring.Ring
-	buffers      [][]byte
-	writeThrough bool
-	file         File // in slot 0
-	wrote        int32
-	synced       int32
-	onCQE        func(*uring.CQE)
+	ring    *uring.Ring
+	buffers [][]byte
+	linked  bool
+	file    File // in slot 0
+	wrote   int32
+	synced  int32
+	onCQE   func(*uring.CQE)
 }
 
-func newRingCommitter(count, size int, writeThrough bool) (*ringCommitter, error) {
+func newRingCommitter(count, size int, linked bool) (*ringCommitter, error) {
 	ring, err := uring.New(uring.Options{Entries: 8, SingleIssuer: true, RegisterRing: true})
 	if err != nil {
 		return nil, fmt.Errorf("seglog: %w", err)
 	}
-	c := &ringCommitter{ring: ring, writeThrough: writeThrough}
+	c := &ringCommitter{ring: ring, linked: linked}
 	c.onCQE = c.complete
 	if c.buffers, err = mapBuffers(count, size); err == nil {
 		err = ring.RegisterBuffers(c.buffers...)
@@ -81,7 +81,7 @@ func (c *ringCommitter) Commit(f File, i, n int, offset int64) error {
 func (c *ringCommitter) pair(p []byte, offset uint64, buffer int) error {
 	write := c.ring.SQE().WriteFixed(0, p, offset, buffer).Data(dataWrite)
 	want := 1
-	if c.writeThrough {
+	if !c.linked {
 		write.With(uring.FixedFile).RWFlags(unix.RWF_DSYNC)
 		c.synced = 0
 	} else {

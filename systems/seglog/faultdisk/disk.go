@@ -254,7 +254,7 @@ func (d *Disk) List() ([]string, error) {
 }
 
 // Create implements seglog.Device.
-func (d *Disk) Create(name string, size int64, _ bool) (seglog.File, error) {
+func (d *Disk) Create(name string, size int64, _ func() bool) (seglog.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	fault, cutNow, err := d.step()

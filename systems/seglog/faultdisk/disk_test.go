@@ -12,7 +12,7 @@ import (
 
 func named(t *testing.T, d *Disk, size int64) seglog.File {
 	t.Helper()
-	f, err := d.Create("tmp", size, true)
+	f, err := d.Create("tmp", size, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestFaults(t *testing.T) {
 	if _, err := f.WriteAt(make([]byte, 10), 0); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("write: %v", err)
 	}
-	if _, err := d.Create("more", 10, true); !errors.Is(err, syscall.ENOSPC) {
+	if _, err := d.Create("more", 10, nil); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("create: %v", err)
 	}
 	d.Heal()

@@ -51,7 +51,7 @@ func (s *server) submitCommit() {
 	}
 	p := s.staging[k.Buffer][k.done:k.Bytes]
 	write := s.ring.SQE().WriteFixed(0, p, uint64(k.Offset)+uint64(k.done), k.Buffer).Data(tag(opWrite, 0))
-	if s.o.Disk.WriteThrough {
+	if !s.o.Disk.Linked {
 		write.With(uring.FixedFile).RWFlags(unix.RWF_DSYNC)
 		k.out, k.synced = 1, 0
 		return
