@@ -43,11 +43,11 @@ lint: ## gofmt, vet, staticcheck, clang-format
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt wants to change:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
-	$(CLANG_FORMAT) --dry-run --Werror $$(git ls-files '*.c' '*.h' | grep -v vmlinux)
+	$(CLANG_FORMAT) --dry-run --Werror $$(git ls-files '*.c' '*.h' | grep -v '^bpf/headers/')
 
 fmt: ## format Go and C
 	gofmt -w $$(git ls-files '*.go')
-	$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h' | grep -v vmlinux)
+	$(CLANG_FORMAT) -i $$(git ls-files '*.c' '*.h' | grep -v '^bpf/headers/')
 
 generate: ## rebuild the generated BPF, Wasm and Go
 	$(GO) generate ./...

@@ -10,6 +10,7 @@ import (
 	"github.com/nexuscore-labs/nexus/bpf/attach"
 	"github.com/nexuscore-labs/nexus/bpf/blockprobe"
 	"github.com/nexuscore-labs/nexus/bpf/faultprobe"
+	"github.com/nexuscore-labs/nexus/bpf/lockprobe"
 	"github.com/nexuscore-labs/nexus/bpf/perfcounters"
 	"github.com/nexuscore-labs/nexus/bpf/probe"
 	"github.com/nexuscore-labs/nexus/bpf/schedprobe"
@@ -52,6 +53,7 @@ func openers() []opener {
 		{"fault", adapt(faultprobe.Open)},
 		{"block", adapt(blockprobe.Open)},
 		{"uring", adapt(uringprobe.Open)},
+		{"lock", adapt(lockprobe.Open)},
 		{"perf", adapt(perfcounters.Open)},
 	}
 }

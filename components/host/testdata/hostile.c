@@ -7,7 +7,10 @@
 
 static volatile uint32_t kept;
 
-EXPORT("add") uint32_t add(uint32_t a, uint32_t b) { return a + b; }
+EXPORT("add") uint32_t add(uint32_t a, uint32_t b)
+{
+	return a + b;
+}
 
 // keep returns what it was given last: state that no other instance may see.
 EXPORT("keep") uint32_t keep(uint32_t v)
@@ -47,9 +50,15 @@ EXPORT("deep") __attribute__((noinline)) uint32_t deep(uint32_t v)
 	return deep(v + 1) + kept;
 }
 
-EXPORT("trap") void trap(void) { __builtin_trap(); }
+EXPORT("trap") void trap(void)
+{
+	__builtin_trap();
+}
 
-EXPORT("wild") void wild(void) { *(volatile uint32_t *)0xfffffff0 = 1; }
+EXPORT("wild") void wild(void)
+{
+	*(volatile uint32_t *)0xfffffff0 = 1;
+}
 
 // grow asks for memory page by page and returns how many pages it has.
 EXPORT("grow") uint32_t grow(void)

@@ -11,13 +11,35 @@
 #include <wasm_simd128.h>
 
 #define EXPORT(name) __attribute__((export_name(name)))
-#define FRAMER "nexus:logframe/framer@1.0.0#"
+#define FRAMER	     "nexus:logframe/framer@1.0.0#"
 
-enum { RECORDS_MAX = 256, BYTES_MAX = 256 << 10, HEADER_LEN = 24 };
-enum { EVENT_HEADER_LEN = 12, KIND_MAX = 4 };
-enum encoding { BINARY, TEXT, ENCODINGS };
-enum schema { NONE, EVENT, SCHEMAS };
-enum refusal { FRAMED, TOO_SHORT, TOO_LONG, NOT_TEXT, BAD_HEADER, TIME_WENT_BACK };
+enum {
+	RECORDS_MAX = 256,
+	BYTES_MAX = 256 << 10,
+	HEADER_LEN = 24
+};
+enum {
+	EVENT_HEADER_LEN = 12,
+	KIND_MAX = 4
+};
+enum encoding {
+	BINARY,
+	TEXT,
+	ENCODINGS
+};
+enum schema {
+	NONE,
+	EVENT,
+	SCHEMAS
+};
+enum refusal {
+	FRAMED,
+	TOO_SHORT,
+	TOO_LONG,
+	NOT_TEXT,
+	BAD_HEADER,
+	TIME_WENT_BACK
+};
 
 // The framed record. crc is CRC32C of all that follows it, payload included.
 struct header {
@@ -142,10 +164,18 @@ static uint32_t multibyte(const uint8_t *p, uint32_t left)
 	if (lead < 0xc2 || lead > 0xf4 || left < len)
 		return 0;
 	switch (lead) {
-	case 0xe0: low = 0xa0; break;
-	case 0xed: high = 0x9f; break;
-	case 0xf0: low = 0x90; break;
-	case 0xf4: high = 0x8f; break;
+	case 0xe0:
+		low = 0xa0;
+		break;
+	case 0xed:
+		high = 0x9f;
+		break;
+	case 0xf0:
+		low = 0x90;
+		break;
+	case 0xf4:
+		high = 0x8f;
+		break;
 	}
 	if (p[1] < low || p[1] > high)
 		return 0;
@@ -207,7 +237,9 @@ static enum refusal validate(const uint8_t *record, uint32_t len, uint64_t *time
 static uint32_t frame_one(uint8_t *out, const uint8_t *record, uint32_t len)
 {
 	struct header header = {
-		.len = len, .sequence = state.next_sequence++, .tenant = state.tenant,
+		.len = len,
+		.sequence = state.next_sequence++,
+		.tenant = state.tenant,
 	};
 	__builtin_memcpy(out, &header, HEADER_LEN);
 	__builtin_memcpy(out + HEADER_LEN, record, len);
@@ -240,7 +272,8 @@ void rewind(uint64_t next_sequence, uint64_t last_timestamp)
 }
 
 EXPORT(FRAMER "frame")
-struct outcome *frame(const uint8_t *records, uint32_t records_len, const uint32_t *lens, uint32_t count)
+struct outcome *frame(const uint8_t *records, uint32_t records_len, const uint32_t *lens,
+		      uint32_t count)
 {
 	if (!state.configured || count > RECORDS_MAX || records_len > BYTES_MAX)
 		__builtin_trap();

@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #define EXPORT(name) __attribute__((export_name(name)))
-#define FRAMER "nexus:logframe/framer@1.0.0#"
+#define FRAMER	     "nexus:logframe/framer@1.0.0#"
 
 struct verdict {
 	uint64_t sequence, timestamp;
@@ -25,7 +25,8 @@ static struct verdict verdicts[256];
 static struct outcome outcome;
 static volatile uint32_t sink;
 
-EXPORT("cabi_realloc") void *cabi_realloc(void *old, uint32_t old_size, uint32_t align, uint32_t size)
+EXPORT("cabi_realloc")
+void *cabi_realloc(void *old, uint32_t old_size, uint32_t align, uint32_t size)
 {
 	(void)old, (void)old_size;
 	input_used = (input_used + align - 1) & ~(align - 1);
@@ -35,39 +36,59 @@ EXPORT("cabi_realloc") void *cabi_realloc(void *old, uint32_t old_size, uint32_t
 }
 
 EXPORT(FRAMER "configure")
-void configure(uint32_t tenant, uint64_t next, uint64_t last, uint32_t min, uint32_t max, uint32_t encoding, uint32_t schema)
+void configure(uint32_t tenant, uint64_t next, uint64_t last, uint32_t min, uint32_t max,
+	       uint32_t encoding, uint32_t schema)
 {
 	(void)tenant, (void)next, (void)last, (void)min, (void)max, (void)encoding, (void)schema;
 }
 
-EXPORT(FRAMER "rewind") void rewind(uint64_t next, uint64_t last) { (void)next, (void)last; }
+EXPORT(FRAMER "rewind") void rewind(uint64_t next, uint64_t last)
+{
+	(void)next, (void)last;
+}
 
 static void misbehave(uint8_t how, uint32_t count)
 {
 	switch (how) {
-	case 'T': __builtin_trap();
+	case 'T':
+		__builtin_trap();
 	case 'L':
 		for (;;)
 			sink++;
 	case 'G': // takes all memory that it gets, then wants more for ever
 		for (;;)
 			__builtin_wasm_memory_grow(0, 1);
-	case 'W': *(volatile uint32_t *)0xfffffff0 = 1; break;
-	case 'V': outcome.verdicts = (struct verdict *)0xfffffff0; break;
-	case 'F': outcome.framed = (uint8_t *)0xfffffff0, outcome.framed_len = 64; break;
-	case 'C': outcome.verdict_count = count + 1; break;
-	case 'R': verdicts[count - 1].refusal = 200; break;
-	case 'N': verdicts[count - 1].framed_len = 0xffffffff; break;
+	case 'W':
+		*(volatile uint32_t *)0xfffffff0 = 1;
+		break;
+	case 'V':
+		outcome.verdicts = (struct verdict *)0xfffffff0;
+		break;
+	case 'F':
+		outcome.framed = (uint8_t *)0xfffffff0, outcome.framed_len = 64;
+		break;
+	case 'C':
+		outcome.verdict_count = count + 1;
+		break;
+	case 'R':
+		verdicts[count - 1].refusal = 200;
+		break;
+	case 'N':
+		verdicts[count - 1].framed_len = 0xffffffff;
+		break;
 	case 'S': // a framed record with a sequence out of the blue
 		verdicts[count - 1] = (struct verdict){.sequence = 1ull << 60, .framed_len = 24};
 		outcome.framed_len = 24;
 		break;
-	case 'X': outcome.framed_len = 100; break; // bytes of no record
+	case 'X':
+		outcome.framed_len = 100;
+		break; // bytes of no record
 	}
 }
 
 EXPORT(FRAMER "frame")
-struct outcome *frame(const uint8_t *records, uint32_t records_len, const uint32_t *lens, uint32_t count)
+struct outcome *frame(const uint8_t *records, uint32_t records_len, const uint32_t *lens,
+		      uint32_t count)
 {
 	(void)records_len;
 	outcome = (struct outcome){verdicts, count, input, 0};
