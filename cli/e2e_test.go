@@ -54,11 +54,8 @@ func runNexus(t *testing.T, args ...string) (code int, stdout, stderr string) {
 // tiny are overrides that make a run of Day 7 as small as one can be: it tests
 // the path, not the numbers.
 func tiny(t *testing.T) []string {
-	scenario, err := filepath.Abs("../scenarios/day07/writers.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"run", scenario, "--out", filepath.Join(t.TempDir(), "runs")}
+	t.Helper()
+	args := []string{"run", "day07", "--out", filepath.Join(t.TempDir(), "runs")}
 	for _, set := range []string{
 		"sizes.trials=2", "sizes.duration=60ms", "sizes.warmup=20ms", "probe_overhead.trials=1",
 		"checks.crash.points=5", "checks.crash.kills=1", "checks.recovery.log_bytes=8MiB",

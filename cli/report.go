@@ -19,6 +19,7 @@ const resultFile = "result.json"
 
 func newReport(term *terminal) *cobra.Command {
 	var summaryOnly bool
+	var publish string
 	cmd := &cobra.Command{
 		Use:   "report [run]",
 		Short: "Write a run's report again and print its summary",
@@ -34,11 +35,49 @@ func newReport(term *terminal) *cobra.Command {
 					return codeError{fmt.Errorf("write the report: %w", err), exitEnvironment}
 				}
 			}
+			if publish != "" {
+				if err := publishRun(folder, publish, result); err != nil {
+					return codeError{err, exitEnvironment}
+				}
+			}
 			return term.printResult(folder, result)
 		},
 	}
+	cmd.Flags().StringVar(&publish, "publish", "", "also copy what is small (Markdown, SVG, the result without its trials) to this folder")
 	cmd.Flags().BoolVar(&summaryOnly, "summary", false, "print the summary only, write nothing")
 	return cmd
+}
+
+// publishRun copies the small parts of a run to a folder that can be committed.
+func publishRun(folder, to string, result *reports.Result) error {
+	if err := os.MkdirAll(filepath.Join(to, "plots"), 0o755); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	light, err := reports.JSONContract(result)
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(to, resultFile), light, 0o644); err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	files := []string{"report.md"}
+	plots, err := filepath.Glob(filepath.Join(folder, "plots", "*.svg"))
+	if err != nil {
+		return fmt.Errorf("publish: %w", err)
+	}
+	for _, plot := range plots {
+		files = append(files, filepath.Join("plots", filepath.Base(plot)))
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(filepath.Join(folder, name))
+		if err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+		if err := os.WriteFile(filepath.Join(to, name), text, 0o644); err != nil {
+			return fmt.Errorf("publish: %w", err)
+		}
+	}
+	return nil
 }
 
 // printResult shows a result: JSON or the summary, and where the report is.

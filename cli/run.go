@@ -117,23 +117,27 @@ func scenarioOf(flags runFlags, args []string) (*scenarios.Scenario, error) {
 	if len(args) == 0 {
 		return nil, usagef("which lab? try: nexus run day07 (nexus list shows all)")
 	}
-	path, err := scenarioPath(args[0])
+	if isFile(args[0]) {
+		return scenarios.Load(args[0], flags.mode, flags.sets)
+	}
+	lab, err := labs.ByName(args[0])
 	if err != nil {
 		return nil, err
 	}
-	return scenarios.Load(path, flags.mode, flags.sets)
+	if _, err := os.Stat(lab.Scenario); err == nil {
+		return scenarios.Load(lab.Scenario, flags.mode, flags.sets)
+	}
+	// Outside of the project's folder the scenario that was built in serves.
+	text, err := scenarios.BuiltIn(lab.Scenario)
+	if err != nil {
+		return nil, err
+	}
+	return scenarios.Parse(lab.Scenario, text, flags.mode, flags.sets)
 }
 
-// scenarioPath is the file behind day07, 7 or a path.
-func scenarioPath(name string) (string, error) {
-	if strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml") {
-		return name, nil
-	}
-	lab, err := labs.ByName(name)
-	if err != nil {
-		return "", err
-	}
-	return lab.Scenario, nil
+// isFile tells a scenario file from a lab's name.
+func isFile(name string) bool {
+	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")
 }
 
 // environment is the machine's fingerprint for files below dir.

@@ -276,9 +276,10 @@ func (v *view) summary() []string {
 	var lines []string
 	for _, g := range v.Gates {
 		unit := quantity.Of(g.Unit)
-		line := fmt.Sprintf("%s: %s (limit %s %s)", g.Doc, unit.FormatPtr(g.Value), compareSign(g.Compare), unit.Format(g.Limit))
+		doc := strings.TrimSuffix(g.Doc, ".")
+		line := fmt.Sprintf("%s: %s (limit %s %s)", doc, unit.FormatPtr(g.Value), compareSign(g.Compare), unit.Format(g.Limit))
 		if where := g.where(); where != "" {
-			line = fmt.Sprintf("%s, %s: %s (limit %s %s)", g.Doc, where, unit.FormatPtr(g.Value), compareSign(g.Compare), unit.Format(g.Limit))
+			line = fmt.Sprintf("%s (%s): %s (limit %s %s)", doc, where, unit.FormatPtr(g.Value), compareSign(g.Compare), unit.Format(g.Limit))
 		}
 		lines = append(lines, line)
 	}

@@ -121,7 +121,7 @@ func (f *folder) close() error { return f.lock.Close() }
 // writeJSON replaces a file in one step. It is not synced: a file that a power
 // cut leaves broken is recognised, and its trial repeated.
 func (f *folder) writeJSON(name string, value any) error {
-	text, err := json.MarshalIndent(value, "", " ")
+	text, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", name, err)
 	}
