@@ -31,7 +31,7 @@ setup: build ## install what DAY needs from the system's packages
 	$(NEXUS) setup --day $(DAY)
 
 lab: setup ## set up and run the lab of DAY in MODE, then print its report's path
-	$(NEXUS) run day$(shell printf '%02d' $(DAY)) --mode $(MODE) $(ARGS)
+	$(NEXUS) run day$(shell printf '%02d' $(DAY:0%=%)) --mode $(MODE) $(ARGS)
 
 test: ## all tests
 	$(GO) test $(TESTFLAGS) ./...
@@ -40,6 +40,7 @@ race: ## the tests of shared state under the race detector
 	$(GO) test -race ./...
 
 lint: ## gofmt, vet, staticcheck, clang-format
+	@test -n "$$(git ls-files '*.go')" || { echo "lint needs the git checkout"; exit 1; }
 	@out=$$(gofmt -l $$(git ls-files '*.go')); test -z "$$out" || { echo "gofmt wants to change:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
@@ -54,6 +55,7 @@ generate: ## rebuild the generated BPF, Wasm and Go
 
 generate-check: generate ## fail if a committed generated file is not what its source gives
 	git diff --exit-code --stat
+	@new=$$(git ls-files --others --exclude-standard); test -z "$$new" || { echo "not committed:"; echo "$$new"; exit 1; }
 
 FUZZTIME ?= 10s
 fuzz: ## run every fuzz target for FUZZTIME
@@ -64,6 +66,9 @@ fuzz: ## run every fuzz target for FUZZTIME
 
 bench: ## micro-benchmarks of the hot paths
 	$(GO) test -run '^$$' -bench . -benchmem ./frame ./uring ./loadgen/... ./systems/... ./components/... ./bpf/...
+
+ci: ## everything that CI runs
+	bash .ci/run
 
 doctor: build ## what this machine can measure, and what it can't
 	$(NEXUS) doctor

@@ -58,8 +58,9 @@ type terminal struct {
 
 // Main runs one command line and returns the process's exit code.
 func Main(args []string, stdout, stderr io.Writer) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	term := &terminal{stdout: stdout, stderr: stderr}
 	root := newRoot(term)
 	root.SetArgs(args)
@@ -102,7 +103,7 @@ func newRoot(term *terminal) *cobra.Command {
 	root.AddCommand(
 		newList(term), newDoctor(term), newSetup(term), newRun(term), newReport(term),
 		newCompare(term), newGate(term), newClaims(term), newClean(term), newSchema(term),
-		newServe(), newCrashChild(),
+		newServe(), newCrashChild(), newReap(),
 	)
 	return root
 }

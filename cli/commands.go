@@ -141,7 +141,7 @@ var purposes = map[string][]machine.Purpose{
 	"run":      nil,
 	"generate": {machine.ForGenerate},
 	"reports":  {machine.ForReports},
-	"ci":       {machine.ForGenerate, machine.ForReports},
+	"ci":       {machine.ForGenerate},
 }
 
 func newSetup(term *terminal) *cobra.Command {
@@ -178,7 +178,7 @@ func newSetup(term *terminal) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&day, "day", 0, "what this day needs to run")
-	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), ci (both)")
+	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), ci (as generate)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be installed")
 	return cmd
 }

@@ -167,6 +167,37 @@ func TestInterruptedRunLeavesNothingAndResumes(t *testing.T) {
 	}
 }
 
+func TestKilledRunLeavesNothing(t *testing.T) {
+	requireRun(t)
+	args := tiny(t)
+	cmd := nexus(t, args...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	waitForTrials(t, args[3], 2)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	var left []machine.Leftover
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		all, err := machine.Leftovers(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		left = left[:0]
+		for _, l := range all {
+			if l.PID == cmd.Process.Pid {
+				left = append(left, l)
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+	}
+	t.Fatalf("30 s after kill -9 there is still: %v", left)
+}
+
 // waitForTrials waits until the run has finished so many trials.
 func waitForTrials(t *testing.T, runs string, count int) {
 	t.Helper()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,7 +63,7 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 	if err != nil {
 		return nil, err
 	}
-	found, err := environment(ctx, flags.runsDir)
+	found, err := environment(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -84,6 +83,11 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 	} else {
 		options.NotMeasured = append(options.NotMeasured, "kernel probes: switched off with --no-probes")
 	}
+	dismiss, err := startReaper()
+	if err != nil {
+		return nil, codeError{err, exitEnvironment}
+	}
+	defer dismiss()
 	view := newProgress(term, scenario)
 	folder := ""
 	options.Progress = func(e scenarios.Event) {
@@ -140,16 +144,12 @@ func isFile(name string) bool {
 	return strings.HasSuffix(name, ".yaml") || strings.HasSuffix(name, ".yml")
 }
 
-// environment is the machine's fingerprint for files below dir.
-func environment(ctx context.Context, dir string) (reports.Environment, error) {
-	if absolute, err := filepath.Abs(dir); err == nil {
-		dir = absolute
-	}
-	for {
-		if _, err := os.Stat(dir); err == nil || dir == filepath.Dir(dir) {
-			break
-		}
-		dir = filepath.Dir(dir)
+// environment is the machine's fingerprint; its disk is the one that holds the
+// contenders' data.
+func environment(ctx context.Context) (reports.Environment, error) {
+	dir, err := machine.TempBase()
+	if err != nil {
+		return reports.Environment{}, codeError{err, exitEnvironment}
 	}
 	found, err := machine.Fingerprint(ctx, dir)
 	if err != nil {

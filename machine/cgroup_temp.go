@@ -18,31 +18,38 @@ func TempBases() []string {
 	return bases
 }
 
-// NewTempRoot makes a folder nexus-<pid>-xxxx, with its owner file, on a file
-// system that a disk stands behind: durability on tmpfs costs nothing and
-// measures nothing. The caller removes it.
-func NewTempRoot() (string, error) {
+// TempBase is the first of TempBases that a disk stands behind: durability on
+// tmpfs costs nothing and measures nothing.
+func TempBase() (string, error) {
 	var failed []error
 	for _, base := range TempBases() {
 		memory, err := inMemory(base)
-		if err == nil && memory {
+		if err == nil && !memory {
+			return base, nil
+		}
+		if err == nil {
 			err = fmt.Errorf("%s lies in memory", base)
 		}
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		dir, err := os.MkdirTemp(base, fmt.Sprintf("%s%d-*", CgroupPrefix, os.Getpid()))
-		if err != nil {
-			failed = append(failed, err)
-			continue
-		}
-		if err := WriteOwner(dir); err != nil {
-			return "", errors.Join(err, os.RemoveAll(dir))
-		}
-		return dir, nil
+		failed = append(failed, err)
 	}
-	return "", fmt.Errorf("make a temporary folder on a disk (TMPDIR names one): %w", errors.Join(failed...))
+	return "", fmt.Errorf("find a temporary folder on a disk (TMPDIR names one): %w", errors.Join(failed...))
+}
+
+// NewTempRoot makes a folder nexus-<pid>-xxxx, with its owner file, in TempBase.
+// The caller removes it.
+func NewTempRoot() (string, error) {
+	base, err := TempBase()
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(base, fmt.Sprintf("%s%d-*", CgroupPrefix, os.Getpid()))
+	if err != nil {
+		return "", fmt.Errorf("make a temporary folder: %w", err)
+	}
+	if err := WriteOwner(dir); err != nil {
+		return "", errors.Join(err, os.RemoveAll(dir))
+	}
+	return dir, nil
 }
 
 // inMemory reports whether dir lies on tmpfs or ramfs, statfs(2).
