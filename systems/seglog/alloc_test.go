@@ -63,7 +63,7 @@ func openTestDir(t testing.TB, path string, o DirOptions) *Dir {
 
 func openTestEngine(t testing.TB, dev Device, o Options) *Engine {
 	t.Helper()
-	e, err := OpenEngine(dev, o, [2][]byte{make([]byte, 1<<20), make([]byte, 1<<20)})
+	e, err := OpenEngine(dev, o, [][]byte{make([]byte, 1<<20), make([]byte, 1<<20)})
 	if err != nil {
 		t.Fatal(err)
 	}

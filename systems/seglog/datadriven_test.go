@@ -22,6 +22,7 @@ func TestRecoveryFiles(t *testing.T) {
 			commands := map[string]func(*testing.T, *datadriven.TestData) string{
 				"append": s.doAppend, "close": s.doClose, "crash": s.doCrash, "powercut": s.doPowerCut,
 				"open": s.doOpen, "flip": s.doFlip, "cut": s.doCut, "remove": s.doRemove, "copy": s.doCopy,
+				"stage": s.doStage, "submit": s.doSubmit, "write": s.doWrite, "sync": s.doSync, "finish": s.doFinish,
 				"fault": s.doFault, "retire": s.doRetire, "read": s.doRead, "files": s.doFiles, "scan": s.doScan,
 			}
 			run := commands[d.Cmd]
@@ -37,7 +38,8 @@ func TestRecoveryFiles(t *testing.T) {
 type story struct {
 	disk    *faultdisk.Disk
 	e       *seglog.Engine
-	buffers [2][]byte
+	buffers [3][]byte
+	out     []seglog.Commit // submitted and not finished, the oldest first
 	salt    uint64
 	now     time.Time
 	retain  int64
@@ -46,7 +48,7 @@ type story struct {
 func newStory() *story {
 	return &story{
 		disk:    faultdisk.New(faultdisk.Options{Seed: 1}),
-		buffers: [2][]byte{make([]byte, 32<<10), make([]byte, 32<<10)},
+		buffers: [3][]byte{make([]byte, 32<<10), make([]byte, 32<<10), make([]byte, 32<<10)},
 		now:     time.Unix(1_700_000_000, 0),
 	}
 }
@@ -57,7 +59,7 @@ func (s *story) doOpen(_ *testing.T, _ *datadriven.TestData) string {
 		SegmentBytes: 64 << 10, BatchBytes: 32 << 10, RetainBytes: s.retain,
 		Now:    func() time.Time { return s.now },
 		Random: func() uint64 { s.salt++; return s.salt },
-	}, s.buffers)
+	}, s.buffers[:])
 	if err != nil {
 		s.e = nil
 		return err.Error() + "\n"
@@ -91,6 +93,14 @@ func (s *story) doAppend(t *testing.T, d *datadriven.TestData) string {
 }
 
 func (s *story) batch(tenant uint32, n, size int) error {
+	if err := s.stage(tenant, n, size); err != nil {
+		return err
+	}
+	k, _ := s.e.Cut()
+	return s.e.Finish(s.write(k)).Err
+}
+
+func (s *story) stage(tenant uint32, n, size int) error {
 	for i := 0; i < n; {
 		_, next := s.e.Range(tenant)
 		payload := fmt.Appendf(nil, "record %d of tenant %d ", next+uint64(i)+1, tenant)
@@ -107,12 +117,60 @@ func (s *story) batch(tenant uint32, n, size int) error {
 		}
 		i++
 	}
-	k, _ := s.e.Cut()
-	return s.e.Finish(s.write(k)).Err
+	return nil
 }
 
 func (s *story) write(k seglog.Commit) error {
 	return s.disk.Commit(k.File, s.buffers[k.Buffer][:k.Bytes], k.Offset)
+}
+
+// stage tenant=1 n=3 size=100: records for the open batch.
+func (s *story) doStage(t *testing.T, d *datadriven.TestData) string {
+	tenant, n, size := 1, 1, 100
+	d.MaybeScanArgs(t, "tenant", &tenant)
+	d.MaybeScanArgs(t, "n", &n)
+	d.MaybeScanArgs(t, "size", &size)
+	return result(s.stage(uint32(tenant), n, size))
+}
+
+// submit: the open batch becomes a commit that is out. Its operations are
+// commands of their own, in any order: write, sync, finish.
+func (s *story) doSubmit(_ *testing.T, _ *datadriven.TestData) string {
+	k, ok := s.e.Cut()
+	if !ok {
+		return "not now\n"
+	}
+	s.out = append(s.out, k)
+	return fmt.Sprintf("commit %d: %d records, %d bytes at %d\n", len(s.out), k.Records, k.Bytes, k.Offset)
+}
+
+// write commit=1 bytes=600: that commit's bytes, or the first of them.
+func (s *story) doWrite(t *testing.T, d *datadriven.TestData) string {
+	n := 0
+	d.ScanArgs(t, "commit", &n)
+	k := s.out[n-1]
+	bytes := k.Bytes
+	d.MaybeScanArgs(t, "bytes", &bytes)
+	_, err := k.File.WriteAt(s.buffers[k.Buffer][:bytes], k.Offset)
+	return result(err)
+}
+
+// sync: everything written to the commits' file is durable.
+func (s *story) doSync(_ *testing.T, _ *datadriven.TestData) string {
+	return result(s.out[0].File.Sync())
+}
+
+// finish error=true: the oldest commit ended; error=true: badly.
+func (s *story) doFinish(t *testing.T, d *datadriven.TestData) string {
+	var failed bool
+	d.MaybeScanArgs(t, "error", &failed)
+	if !failed {
+		s.out = s.out[1:]
+		return fmt.Sprintf("%d records\n", s.e.Finish(nil).Records)
+	}
+	s.out = nil
+	o := s.e.Finish(errors.New("the disk said no"))
+	return fmt.Sprintf("%v\nbuffers that failed along: %v\n", o.Err, o.AlsoFailed)
 }
 
 // close: close the log.
@@ -122,7 +180,7 @@ func (s *story) doClose(_ *testing.T, _ *datadriven.TestData) string {
 
 // crash: the process dies, the machine doesn't.
 func (s *story) doCrash(_ *testing.T, _ *datadriven.TestData) string {
-	s.disk = s.disk.Reboot(faultdisk.Options{Seed: 2})
+	s.disk, s.out = s.disk.Reboot(faultdisk.Options{Seed: 2}), nil
 	return "ok\n"
 }
 

@@ -76,12 +76,25 @@
 //
 // After recovery appending goes on in a new segment.
 //
+// # Two commits in flight
+//
+// A server may write the next batch of a segment while the one before is being
+// made durable, and the disk may finish them in any order. They are acknowledged
+// in the order of the log. So a power cut leaves of two batches none, the first,
+// both, or a torn first one and an intact second one. The last is a torn tail
+// like any other: the second batch's mark was taken when it was submitted and
+// lies at or below the first one's start, so nothing from there on was
+// acknowledged, and the tail is cut with both. Batches of two segments are never
+// in flight together, as the first mark in the next segment says exactly how far
+// the one before is durable.
+//
 // # Failing disks
 //
 // Any error of a write or sync but a full disk is fatal to the segment: after
 // a failed fsync the kernel may have dropped the dirty pages and report success
 // next time, so a retry proves nothing. The segment is cut at its last durable
-// position and sealed, the records that were in flight or staged get ErrFailed,
+// position and sealed once no write to it is out any more, all records that were
+// in flight or staged get ErrFailed,
 // and appending continues in a fresh segment if one can be created and synced:
 // that is safe, since nothing acknowledged depends on what failed. After three
 // failed segments in a row the log takes no more records (it stays readable).

@@ -24,9 +24,9 @@ const (
 type Engine struct {
 	dev     Device
 	o       Options
-	batches [2]batch
-	open    *batch // being filled
-	flying  *batch // being written, nil if none
+	batches []batch  // used in turn, since commits finish in the order they were cut
+	open    *batch   // being filled
+	flying  []*batch // being written, the oldest first; all in one segment
 
 	segments []*segment // oldest first
 	active   *segment   // the one being appended to, nil if none
@@ -78,8 +78,9 @@ type Commit struct {
 type Outcome struct {
 	Records int   // in the finished batch
 	Err     error // nil: they are durable; else none of them is acknowledged
-	// OpenFailed says that the records staged meanwhile got the same error.
-	OpenFailed bool
+	// AlsoFailed are the buffers whose records got the same error: the commits
+	// cut later, and what was staged meanwhile.
+	AlsoFailed []int
 }
 
 // Stage puts a record into the open batch and returns its sequence. The record
@@ -178,17 +179,23 @@ func (e *Engine) Staged() (records, bytes int) {
 	return len(e.open.entries), e.open.used
 }
 
-// Flying says that a commit was cut and not finished.
-func (e *Engine) Flying() bool { return e.flying != nil }
+// Flying is how many commits were cut and not finished.
+func (e *Engine) Flying() int { return len(e.flying) }
 
 // OpenBuffer is the index of the buffer that the next staged record goes to.
 func (e *Engine) OpenBuffer() int { return e.open.index }
 
-// Cut closes the open batch and returns what must be written; the other buffer
-// takes the records that follow. It returns false when nothing is staged or the
-// commit before is still out.
+// Cut closes the open batch and returns what must be written; the next buffer
+// takes the records that follow. One commit fewer than there are buffers may be
+// out at a time. It returns false when nothing is staged, when so many are out,
+// or when those are in another segment.
 func (e *Engine) Cut() (Commit, bool) {
-	if e.flying != nil || len(e.open.entries) == 0 || e.err != nil {
+	if len(e.open.entries) == 0 || e.err != nil || len(e.flying) == len(e.batches)-1 {
+		return Commit{}, false
+	}
+	// Two segments are never in flight: a segment's first batch carries the exact
+	// end of the one before, and recovery drops whatever stands behind that.
+	if len(e.flying) > 0 && e.flying[0].seg != e.open.seg {
 		return Commit{}, false
 	}
 	return e.cut(), true
@@ -207,27 +214,37 @@ func (e *Engine) cut() Commit {
 	extent := int(h.extent())
 	clear(b.buf[b.used:extent])
 	b.seg.newestNs = h.timeNs
-	e.flying, e.open = b, &e.batches[1-b.index]
+	e.flying = append(e.flying, b)
+	e.open = &e.batches[(b.index+1)%len(e.batches)]
 	e.writeEnd += int64(extent)
 	return Commit{File: b.seg.file, Buffer: b.index, Bytes: extent, Offset: b.offset, Records: len(b.entries)}
 }
 
-// Finish reports the result of writing what Cut returned. Any error seals the
-// segment at its last durable position: the records of both batches fail, and
-// later ones go to a fresh segment.
+// Finish reports the result of writing the oldest commit that is out. A later
+// one that is durable before it waits: were it acknowledged first, a power cut
+// could tear the older one and so hide it from recovery.
+//
+// Any error seals the segment at its last durable position: the records of all
+// batches fail, and later ones go to a fresh segment. The writes of all commits
+// that are out must have ended before an error is reported, since their buffers
+// are reused and the segment is cut.
 func (e *Engine) Finish(err error) Outcome {
-	b := e.flying
-	e.flying = nil
+	b := e.flying[0]
 	out := Outcome{Records: len(b.entries)}
 	if err == nil {
+		e.flying = e.flying[:copy(e.flying, e.flying[1:])]
 		e.publish(b)
 		return out
 	}
+	later := e.flying[1:]
+	e.flying = e.flying[:0]
 	out.Err = e.seal(b.seg, err)
 	e.rollBack(b)
-	if len(e.open.entries) > 0 {
-		out.OpenFailed = true
-		e.rollBack(e.open)
+	for _, b := range append(later, e.open) {
+		if len(b.entries) > 0 {
+			out.AlsoFailed = append(out.AlsoFailed, b.index)
+			e.rollBack(b)
+		}
 	}
 	return out
 }
@@ -309,7 +326,7 @@ func (e *Engine) Close(write func(Commit) error) error {
 	e.closed = true
 	e.rollBack(e.open)
 	var err error
-	if s := e.active; s != nil && s.records > 0 && e.err == nil && e.flying == nil {
+	if s := e.active; s != nil && s.records > 0 && e.err == nil && len(e.flying) == 0 {
 		err = e.closeActive(s, write)
 	}
 	if e.next != nil {

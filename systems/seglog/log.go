@@ -207,7 +207,7 @@ func (l *Log) committer(o Options, opened chan<- error) {
 		opened <- err
 		return
 	}
-	l.e, err = OpenEngine(l.dev, o, [2][]byte{c.Buffer(0), c.Buffer(1)})
+	l.e, err = OpenEngine(l.dev, o, [][]byte{c.Buffer(0), c.Buffer(1)})
 	if err != nil {
 		opened <- errors.Join(err, c.Close())
 		return
@@ -243,8 +243,8 @@ func (l *Log) commit(c Committer, linger *linger) bool {
 	out := l.e.Finish(err)
 	l.prepare()
 	l.answer(k.Buffer, out.Err)
-	if out.OpenFailed {
-		l.answer(1-k.Buffer, out.Err)
+	for _, b := range out.AlsoFailed {
+		l.answer(b, out.Err)
 	}
 	l.room.fire()
 	l.news.fire()

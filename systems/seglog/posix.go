@@ -240,6 +240,16 @@ func Descriptor(f File) (int, bool) {
 	return d.Descriptor(), true
 }
 
+// Direct says whether commits to a file of a Dir bypass the page cache. Only then
+// may two be out at a time: a page's failed writeback is reported to just one of
+// the syncs that run on an open file (errseq_t, file_check_and_advance_wb_err in
+// mm/filemap.c), so the sync of one commit could take the error of the other,
+// which would pass for durable. A direct write reports its own errors.
+func Direct(f File) bool {
+	d, ok := f.(*dirFile)
+	return ok && d.direct
+}
+
 // posixCommitter commits with pwrite(2) and fdatasync(2).
 type posixCommitter struct{ buffers [][]byte }
 

@@ -29,16 +29,25 @@ type found struct {
 	recent  [1024]*span // by the low bits of the tenant: most records hit it
 }
 
-// OpenEngine recovers the log on the device. The buffers are the two staging
-// buffers, Options.BatchBytes each. A torn tail is cut off; anything else that
-// doesn't match what was acknowledged is a CorruptError, and nothing is changed.
-func OpenEngine(dev Device, o Options, buffers [2][]byte) (*Engine, error) {
+// buffersMax bounds the staging buffers; more than two commits in flight were
+// of no use.
+const buffersMax = 3
+
+// OpenEngine recovers the log on the device. The buffers are the two or three
+// staging buffers, Options.BatchBytes each; one fewer is the number of commits
+// that may be out at a time. A torn tail is cut off; anything else that doesn't
+// match what was acknowledged is a CorruptError, and nothing is changed.
+func OpenEngine(dev Device, o Options, buffers [][]byte) (*Engine, error) {
 	o, err := o.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	started := time.Now()
 	e := &Engine{dev: dev, o: o, tenants: make(map[uint32]*tenant), nextID: 1}
+	if len(buffers) < 2 || len(buffers) > buffersMax {
+		return nil, fmt.Errorf("seglog: %d staging buffers, want 2 to %d", len(buffers), buffersMax)
+	}
+	e.batches, e.flying = make([]batch, len(buffers)), make([]*batch, 0, len(buffers))
 	for i := range e.batches {
 		if len(buffers[i]) != o.BatchBytes {
 			return nil, fmt.Errorf("seglog: staging buffer %d has %d bytes, want %d", i, len(buffers[i]), o.BatchBytes)

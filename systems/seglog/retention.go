@@ -177,7 +177,7 @@ func (e *Engine) RetireTo(bytesMax int64, oldest time.Time) *Retirement {
 
 // busy says that a batch in memory still belongs to the segment.
 func (e *Engine) busy(s *segment) bool {
-	return e.flying != nil && e.flying.seg == s || len(e.open.entries) > 0 && e.open.seg == s
+	return len(e.flying) > 0 && e.flying[0].seg == s || len(e.open.entries) > 0 && e.open.seg == s
 }
 
 // Lows gives every tenant's new first kept sequence.

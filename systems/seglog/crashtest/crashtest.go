@@ -35,6 +35,9 @@ type Options struct {
 	Points int // crash points; Errors: at most so many of the sweep, 0 means all
 	// AckBeforeSync breaks the log on purpose (simulated disk only).
 	AckBeforeSync bool
+	// FinishOutOfOrder breaks it on purpose: the oldest commit is taken for
+	// finished when any is (simulated disk only).
+	FinishOutOfOrder bool
 
 	// Kill only: Dir is a folder for the logs; the child is the program Self
 	// with SelfArgs and then the arguments of ChildMain.
@@ -59,6 +62,7 @@ type Counts struct {
 	Recrash  uint64 // crashes during recovery
 	Killed   uint64 // of the points, the process died before power was cut
 	Retired  uint64 // segments removed by retention
+	Overlaps uint64 // crashes and commit errors with two commits out
 	Failures []string
 }
 
@@ -76,6 +80,7 @@ func (c *Counts) add(o Counts) {
 	c.Recrash += o.Recrash
 	c.Killed += o.Killed
 	c.Retired += o.Retired
+	c.Overlaps += o.Overlaps
 	for _, f := range o.Failures {
 		c.note("%s", f)
 	}

@@ -43,8 +43,8 @@ func demandClean(t *testing.T, c Counts, err error) {
 func TestPowerCut(t *testing.T) {
 	c, err := Run(context.Background(), Options{Mode: PowerCut, Seed: 1, Points: size(300, 20_000)})
 	demandClean(t, c, err)
-	if c.Torn == 0 || c.Recrash == 0 || c.Unacked == 0 || c.Killed == 0 || c.Retired == 0 {
-		t.Errorf("the points miss torn tails, crashes in recovery or unacknowledged records: %+v", c)
+	if c.Torn == 0 || c.Recrash == 0 || c.Unacked == 0 || c.Killed == 0 || c.Retired == 0 || c.Overlaps == 0 {
+		t.Errorf("the points miss torn tails, crashes in recovery, unacknowledged records or overlapping commits: %+v", c)
 	}
 }
 
@@ -59,9 +59,23 @@ func TestPowerCutFindsEarlyAcknowledgement(t *testing.T) {
 	}
 }
 
+// TestPowerCutFindsCommitsFinishedOutOfOrder breaks the order of two commits.
+func TestPowerCutFindsCommitsFinishedOutOfOrder(t *testing.T) {
+	c, err := Run(context.Background(), Options{Mode: PowerCut, Seed: 1, Points: 200, FinishOutOfOrder: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Lost == 0 {
+		t.Fatalf("a log that acknowledges a commit when the next one is durable passed: %+v", c)
+	}
+}
+
 func TestErrorsAtEveryOperation(t *testing.T) {
 	c, err := Run(context.Background(), Options{Mode: Errors, Seed: 2, Points: size(240, 0)})
 	demandClean(t, c, err)
+	if c.Overlaps == 0 {
+		t.Error("no error hit a commit while another was out")
+	}
 	if c.Faults < c.Points/10 {
 		t.Errorf("only %d of %d faults hit", c.Faults, c.Points)
 	}

@@ -20,7 +20,7 @@ func powerCut(o Options, i int) (Counts, error) {
 
 	// The same run without a cut says how many operations there are.
 	dry := Counts{}
-	w := newWorkload(rngFor(workSeed, i, 2), newOracle(), &dry)
+	w := newWorkload(o, rngFor(workSeed, i, 2), &dry)
 	if err := w.open(faultdisk.New(options)); err != nil {
 		return dry, fmt.Errorf("crashtest: point %d: open an empty log: %w", i, err)
 	}
@@ -28,12 +28,13 @@ func powerCut(o Options, i int) (Counts, error) {
 	options.CutAt = 1 + rng.IntN(w.disk.Ops())
 
 	c := Counts{Points: 1}
-	w = newWorkload(rngFor(workSeed, i, 2), newOracle(), &c)
+	w = newWorkload(o, rngFor(workSeed, i, 2), &c)
 	options.CutKills = rng.IntN(3) == 0
 	disk := faultdisk.New(options)
 	where := fmt.Sprintf("seed %d point %d, cut at operation %d", o.Seed, i, options.CutAt)
 	if err := w.open(disk); err == nil {
 		w.run(pointSteps)
+		w.countOverlap()
 	}
 	if options.CutKills {
 		disk = w.survive(disk, &options, where+", killed")
@@ -121,26 +122,30 @@ func (o *oracle) settle() {
 
 // fault is one point of the error sweep.
 type fault struct {
-	kind   faultdisk.Kind
-	at     int
-	sticky bool
-	seed   uint64
+	kind     faultdisk.Kind
+	at       int
+	sticky   bool
+	seed     uint64
+	inFlight int
 }
 
-// sweep lists a fault of each kind at each operation of a workload.
+// sweep lists a fault of each kind at each operation of a workload with one
+// commit in flight, and of one with two.
 func sweep(o Options) []fault {
 	rng := rngFor(o.Seed, 0, 3)
 	seed := rng.Uint64()
-	dry := Counts{}
-	w := newWorkload(rngFor(seed, 0, 4), newOracle(), &dry)
-	if err := w.open(faultdisk.New(faultdisk.Options{Seed: seed})); err != nil {
-		return nil
-	}
-	w.run(pointSteps)
 	var all []fault
-	for at := 1; at <= w.disk.Ops(); at++ {
-		for _, kind := range []faultdisk.Kind{faultdisk.EIO, faultdisk.ENOSPC, faultdisk.ShortWrite} {
-			all = append(all, fault{kind, at, false, seed}, fault{kind, at, true, seed})
+	for inFlight := 1; inFlight <= 2; inFlight++ {
+		w := newWorkload(o, rngFor(seed, 0, 4), &Counts{})
+		w.inFlight = inFlight
+		if err := w.open(faultdisk.New(faultdisk.Options{Seed: seed})); err != nil {
+			return nil
+		}
+		w.run(pointSteps)
+		for at := 1; at <= w.disk.Ops(); at++ {
+			for _, kind := range []faultdisk.Kind{faultdisk.EIO, faultdisk.ENOSPC, faultdisk.ShortWrite} {
+				all = append(all, fault{kind, at, false, seed, inFlight}, fault{kind, at, true, seed, inFlight})
+			}
 		}
 	}
 	if o.Points > 0 && o.Points < len(all) {
@@ -155,10 +160,11 @@ func sweep(o Options) []fault {
 // when power is cut in the end.
 func errorPoint(o Options, f fault) (Counts, error) {
 	c := Counts{Points: 1}
-	w := newWorkload(rngFor(f.seed, 0, 4), newOracle(), &c)
+	w := newWorkload(o, rngFor(f.seed, 0, 4), &c)
+	w.inFlight = f.inFlight
 	options := faultdisk.Options{Seed: f.seed, Fault: f.kind, FaultAt: f.at, FaultSticky: f.sticky, AckBeforeSync: o.AckBeforeSync}
 	disk := faultdisk.New(options)
-	where := fmt.Sprintf("%v at operation %d, sticky %v", f.kind, f.at, f.sticky)
+	where := fmt.Sprintf("%v at operation %d, sticky %v, %d in flight", f.kind, f.at, f.sticky, f.inFlight)
 	if err := w.open(disk); err == nil {
 		w.run(pointSteps)
 		disk.Heal()

@@ -21,16 +21,19 @@ const (
 // workload drives an Engine as a seeded scheduler would drive many concurrent
 // appenders: it is deterministic, so a crash point can be repeated exactly.
 type workload struct {
-	rng     *rand.Rand
-	disk    *faultdisk.Disk
-	e       *seglog.Engine
-	o       *oracle
-	c       *Counts
-	buffers [2][]byte
-	staged  [2][]submission
-	number  uint64 // of the next payload
-	clock   time.Time
-	dead    error // why the log stopped
+	rng        *rand.Rand
+	disk       *faultdisk.Disk
+	e          *seglog.Engine
+	o          *oracle
+	c          *Counts
+	buffers    [3][]byte
+	staged     [3][]submission // by buffer
+	flights    []*flight       // commits that are out, the oldest first
+	inFlight   int             // 1 or 2; 0 is either at each open
+	outOfOrder bool            // see Options.FinishOutOfOrder
+	number     uint64          // of the next payload
+	clock      time.Time
+	dead       error // why the log stopped
 }
 
 type submission struct {
@@ -39,17 +42,21 @@ type submission struct {
 	data   []byte
 }
 
-func newWorkload(rng *rand.Rand, o *oracle, c *Counts) *workload {
+func newWorkload(o Options, rng *rand.Rand, c *Counts) *workload {
 	return &workload{
-		rng: rng, o: o, c: c, clock: time.Unix(1_700_000_000, 0),
-		buffers: [2][]byte{make([]byte, workBatch), make([]byte, workBatch)},
+		rng: rng, o: newOracle(), c: c, clock: time.Unix(1_700_000_000, 0), outOfOrder: o.FinishOutOfOrder,
+		buffers: [3][]byte{make([]byte, workBatch), make([]byte, workBatch), make([]byte, workBatch)},
 	}
 }
 
 // open recovers the log on the disk.
 func (w *workload) open(disk *faultdisk.Disk) error {
-	w.disk, w.staged, w.dead = disk, [2][]submission{}, nil
-	e, err := seglog.OpenEngine(disk, w.options(), w.buffers)
+	w.disk, w.staged, w.flights, w.dead = disk, [3][]submission{}, nil, nil
+	inFlight := w.inFlight
+	if inFlight == 0 {
+		inFlight = 1 + w.rng.IntN(2)
+	}
+	e, err := seglog.OpenEngine(disk, w.options(), w.buffers[:inFlight+1])
 	if err != nil {
 		return err
 	}
@@ -118,40 +125,6 @@ func (w *workload) size() int {
 	return w.rng.IntN(200)
 }
 
-// commit writes the open batch while the next one fills.
-func (w *workload) commit() {
-	k, ok := w.e.Cut()
-	if !ok {
-		return
-	}
-	if w.rng.IntN(2) == 0 {
-		w.stage(1 + w.rng.IntN(3))
-	}
-	err := w.disk.Commit(k.File, w.buffers[k.Buffer][:k.Bytes], k.Offset)
-	out := w.e.Finish(err)
-	if out.Err != nil && !documented(out.Err) {
-		w.c.Wrong++
-		w.c.note("commit: undocumented error: %v", out.Err)
-	}
-	w.finish(k.Buffer, out.Err)
-	if out.OpenFailed {
-		w.finish(1-k.Buffer, out.Err)
-	}
-}
-
-func (w *workload) finish(buffer int, err error) {
-	for _, s := range w.staged[buffer] {
-		if err != nil {
-			continue
-		}
-		if err := w.o.acknowledged(s.tenant, s.seq, s.data); err != nil {
-			w.c.Wrong++
-			w.c.note("%v", err)
-		}
-	}
-	w.staged[buffer] = w.staged[buffer][:0]
-}
-
 func (w *workload) prepare() {
 	if p := w.e.Prepare(); p != nil {
 		p.Run()
@@ -180,7 +153,9 @@ func (w *workload) retire() {
 
 // close commits what is staged and closes the log.
 func (w *workload) close() error {
+	w.drain()
 	w.commit()
+	w.drain()
 	return w.e.Close(func(k seglog.Commit) error {
 		return w.disk.Commit(k.File, w.buffers[k.Buffer][:k.Bytes], k.Offset)
 	})

@@ -395,6 +395,11 @@ func (d *Disk) Commit(f seglog.File, p []byte, offset int64) error {
 		}
 		p, offset = p[n:], offset+int64(n)
 	}
+	return d.SyncCommit(f)
+}
+
+// SyncCommit is the sync at the end of a commit.
+func (d *Disk) SyncCommit(f seglog.File) error {
 	if d.o.AckBeforeSync {
 		return nil
 	}

@@ -5,13 +5,14 @@
 //
 // The thread never waits for the disk on the append path. While a batch is
 // being committed the next one fills from whatever arrives, so the batch size
-// follows the load by itself. Making segments ahead of need and retention run
+// follows the load by itself; it is written while the one before is under way as
+// soon as it holds half as much. Making segments ahead of need and retention run
 // on goroutines of their own and report through an eventfd.
 //
 // KindRead and KindTail read through the page cache on the same thread: a read
 // that misses it delays the others by one disk access.
 //
-// Memory is bounded: connections × (input + output limit), two staging buffers,
+// Memory is bounded: connections × (input + output limit), three staging buffers,
 // one ring of receive buffers. A connection that doesn't read its answers is
 // not read from until it does, and closed after Options.StuckTimeout.
 package ringserver

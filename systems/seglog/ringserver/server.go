@@ -15,7 +15,7 @@ import (
 )
 
 // What a completion belongs to: the upper 32 bits of its user data; the lower
-// ones are the slot of the connection.
+// ones are the slot of the connection, or the staging buffer of the commit.
 const (
 	opAccept = iota + 1
 	opReceive
@@ -39,7 +39,7 @@ type server struct {
 	e       *seglog.Engine
 	ring    *uring.Ring
 	bufs    *uring.BufRing // nil: the kernel has none, each connection has its own buffer
-	staging [2][]byte
+	staging [commitsMax + 1][]byte
 	waker   *uring.Waker
 
 	listener  *listener
@@ -53,9 +53,8 @@ type server struct {
 	accepting bool
 	onCQE     func(*uring.CQE)
 
-	pending  [2][]pending // what to answer when a staging buffer is durable
-	commit   commit
-	file     seglog.File // in the ring's file slot
+	pending  [commitsMax + 1][]pending // what to answer when a staging buffer is durable
+	disk     disk
 	tick     unix.Timespec
 	read     []byte
 	draining bool
@@ -158,13 +157,13 @@ func (s *server) open() error {
 			return fmt.Errorf("ringserver: %w", err)
 		}
 	}
-	if s.e, err = seglog.OpenEngine(s.dir, s.o.Log, s.staging); err != nil {
+	if s.e, err = seglog.OpenEngine(s.dir, s.o.Log, s.staging[:]); err != nil {
 		return err
 	}
 	if s.ring, err = uring.New(uring.Options{Entries: 1024, CQEntries: 4096, SingleIssuer: true, RegisterRing: true}); err != nil {
 		return fmt.Errorf("ringserver: %w", err)
 	}
-	if err := s.ring.RegisterBuffers(s.staging[0], s.staging[1]); err != nil {
+	if err := s.ring.RegisterBuffers(s.staging[:]...); err != nil {
 		return fmt.Errorf("ringserver: %w", err)
 	}
 	if err := s.ring.RegisterFilesSparse(1); err != nil {
@@ -197,6 +196,7 @@ func (s *server) loop() error {
 		}
 		s.background()
 		s.startCommit()
+		s.finishCommits() // those that could not be submitted
 		s.flush()
 		if s.fatal != nil {
 			return s.fatal
@@ -212,7 +212,7 @@ func (s *server) complete(q *uring.CQE) {
 	case opSend:
 		s.sent(s.conns[slot], q.Res)
 	case opWrite, opSync:
-		s.committed(op, q.Res)
+		s.committed(op, slot, q.Res)
 	case opAccept:
 		s.accepted(q)
 	case opWake:
@@ -295,7 +295,7 @@ func (s *server) drained() bool {
 	if time.Now().After(s.deadline) {
 		return true
 	}
-	if staged, _ := s.e.Staged(); s.e.Flying() || staged > 0 {
+	if staged, _ := s.e.Staged(); s.e.Flying() > 0 || staged > 0 {
 		return false
 	}
 	for _, c := range s.conns {

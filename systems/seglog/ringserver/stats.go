@@ -15,7 +15,7 @@ type counts struct {
 	appendsRefused, reads, tails, pings                              uint64
 	stalls, receivePauses, receiveBuffersEmpty, queueFull            uint64
 	sends, sentBytes, receivedBytes                                  uint64
-	retireErrors                                                     uint64
+	retireErrors, commitsOverlapped                                  uint64
 	retiring                                                         bool
 	answers                                                          [frame.StatusRejected + 1]uint64
 }
@@ -33,7 +33,7 @@ func (s *server) report() {
 		value uint64
 	}{
 		{"records_total", l.Records}, {"records_failed_total", l.Failed},
-		{"batches_total", l.Batches}, {"fdatasyncs_total", l.Syncs},
+		{"batches_total", l.Batches}, {"batches_overlapped_total", s.counts.commitsOverlapped}, {"fdatasyncs_total", l.Syncs},
 		{"written_bytes", l.Bytes}, {"used_bytes", l.UsedBytes},
 		{"segments_total", l.Segments}, {"segments_sealed_by_error_total", l.SealedByError},
 		{"segments_retired_total", l.Retired}, {"disk_full_total", l.DiskFull},
