@@ -37,6 +37,7 @@ func (r *runner) result(clockStep time.Duration) *Result {
 	}
 	out.Intended, out.Sent, out.Completed, out.Unsent = sum.intended, sum.sent, sum.completed, sum.unsent
 	out.Errors, out.Timeouts, out.Wrong, out.Waited = sum.errors, sum.timeouts, sum.wrong, sum.waited
+	out.Answered = sum.arrived
 	for _, w := range r.workers {
 		if out.ElapsedNs > 0 {
 			out.BusyShare = max(out.BusyShare, float64(w.cpuNs-w.spinNs)/float64(out.ElapsedNs))
@@ -59,6 +60,7 @@ func (c *counts) add(o *counts) {
 	c.wrong += o.wrong
 	c.unsent += o.unsent
 	c.waited += o.waited
+	c.arrived += o.arrived
 	c.wrongUnmeasured += o.wrongUnmeasured
 	c.strays += o.strays
 	c.late += o.late
@@ -88,6 +90,7 @@ func (r *runner) judge(out *Result, sum *counts, ownLagNs int64, clockStep time.
 		out.Saturated = true
 		invalid("the generator is the bottleneck: a worker was busy for %.1f%% of the time", 100*out.BusyShare)
 	}
+	out.Overloaded = r.cfg.Arrival != "closed" && full && !out.Saturated && overloaded(out.Intended, out.Answered)
 	if sum.wrongUnmeasured > 0 {
 		invalid("%d wrong answers outside the measured part: %s", sum.wrongUnmeasured, out.FirstWrong)
 	}
@@ -99,6 +102,14 @@ func (r *runner) judge(out *Result, sum *counts, ownLagNs int64, clockStep time.
 	if step := int64(clockStep); step > allowed || step < -allowed {
 		invalid("the wall clock was set by %v during the run", clockStep)
 	}
+}
+
+// overloaded reports whether a server fell behind the load. In a steady state
+// as many answers arrive in a window as requests; both counts scatter by about
+// their root.
+func overloaded(intended, answered uint64) bool {
+	missing := float64(intended) - float64(answered)
+	return missing > max(overloadShareMin*float64(intended), 3*math.Sqrt(float64(intended)))
 }
 
 // lagLimit is how late the generator may send of its own fault before what it

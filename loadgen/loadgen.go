@@ -117,16 +117,20 @@ type Tick struct {
 // Result is what one run measured; only requests intended inside the measured
 // part (after the warm-up) count.
 type Result struct {
-	ElapsedNs  int64
-	Intended   uint64
-	Sent       uint64
-	Completed  uint64
-	Errors     uint64
-	Timeouts   uint64
-	Wrong      uint64
-	Unsent     uint64
-	InFlight   uint64
-	Waited     uint64
+	ElapsedNs int64
+	Intended  uint64
+	Sent      uint64
+	Completed uint64
+	Errors    uint64
+	Timeouts  uint64
+	Wrong     uint64
+	Unsent    uint64
+	InFlight  uint64
+	Waited    uint64
+	// Answered counts the right answers that arrived inside the measured part,
+	// to whichever request: over ElapsedNs it is the throughput. Completed also
+	// holds what arrived in the drain behind it.
+	Answered   uint64
 	FirstWrong string // says what was wrong with the first wrong answer
 	FirstError string // says what the first error was
 
@@ -135,9 +139,12 @@ type Result struct {
 	Lag     *hdrhistogram.Histogram // intended to actual send, ns
 
 	Timeline  []Tick
-	CPUNs     int64    // of all workers, over the measured part
-	BusyShare float64  // CPU time without idle spinning over wall time, of the busiest worker
-	Saturated bool     // the generator was the bottleneck, not what it measured
-	Features  []string // ring features in use, such as multishot_recv, buf_ring, fixed_file
-	Invalid   []string // reasons why this run must not be trusted
+	CPUNs     int64   // of all workers, over the measured part
+	BusyShare float64 // CPU time without idle spinning over wall time, of the busiest worker
+	Saturated bool    // the generator was the bottleneck, not what it measured
+	// Overloaded says of an open loop whose generator kept up that the server
+	// did not: it answered fewer requests than were intended, by more than chance.
+	Overloaded bool
+	Features   []string // ring features in use, such as multishot_recv, buf_ring, fixed_file
+	Invalid    []string // reasons why this run must not be trusted
 }

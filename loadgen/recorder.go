@@ -5,24 +5,25 @@ import (
 )
 
 const (
-	latencyNsMax   = int64(3600e9)
-	latencyDigits  = 3
-	tickNs         = int64(100e6)
-	tickDigits     = 2
-	openTicksMax   = 16
-	lagLimitNs     = int64(1e6) // see lagLimit
-	lagQuantile    = 99         // percent
-	rateErrorMax   = 0.01
-	busyShareMax   = 0.95
-	clockStepNsMax = int64(10e6)
+	latencyNsMax     = int64(3600e9)
+	latencyDigits    = 3
+	tickNs           = int64(100e6)
+	tickDigits       = 2
+	openTicksMax     = 16
+	lagLimitNs       = int64(1e6) // see lagLimit
+	lagQuantile      = 99         // percent
+	rateErrorMax     = 0.01
+	busyShareMax     = 0.95
+	overloadShareMin = 0.01
+	clockStepNsMax   = int64(10e6)
 )
 
 // counts are the measured requests of one worker.
 type counts struct {
-	intended, sent, completed, errors, timeouts, wrong, unsent, waited uint64
-	wrongUnmeasured                                                    uint64
-	strays                                                             uint64
-	late                                                               uint64
+	intended, sent, completed, errors, timeouts, wrong, unsent, waited, arrived uint64
+	wrongUnmeasured                                                             uint64
+	strays                                                                      uint64
+	late                                                                        uint64
 }
 
 // recorder is one worker's; nothing in it is shared while the worker runs.
