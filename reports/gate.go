@@ -80,6 +80,9 @@ type GateCheck struct {
 	Verdict   string    `json:"verdict"` // improved, regressed, no change, can't tell
 	Suspect   bool      `json:"suspect"` // regressed before the correction
 	Why       string    `json:"why,omitempty"`
+
+	leastP float64 // the smallest p that so many values can give
+	blind  string  // why no change can be shown, "" when one can
 }
 
 // StaleError says why a baseline no longer fits what was run.
@@ -113,7 +116,7 @@ func Decide(b *Baseline, runs []*Result, now time.Time, opts GateOptions) (*Gate
 		if b.Series[i].Against == "" && !g.Absolute {
 			continue
 		}
-		check, err := newCheck(&b.Series[i], runs, opts.Seed)
+		check, err := newCheck(&b.Series[i], runs, opts)
 		if err != nil {
 			return nil, err
 		}
@@ -143,7 +146,8 @@ func (b *Baseline) stale(r *Result, now time.Time, ageMax time.Duration) error {
 	return nil
 }
 
-func newCheck(e *BaselineEntry, runs []*Result, seed uint64) (GateCheck, error) {
+func newCheck(e *BaselineEntry, runs []*Result, opts GateOptions) (GateCheck, error) {
+	seed := opts.Seed
 	m, _ := measureNamed(e.Metric) // the baseline is validated
 	var after []float64
 	if e.Against == "" {
@@ -161,8 +165,8 @@ func newCheck(e *BaselineEntry, runs []*Result, seed uint64) (GateCheck, error) 
 		return GateCheck{}, fmt.Errorf("gate: %s: its values allow no test", e.id())
 	}
 	check.P = &p
-	if least := stats.LeastP(len(after), len(e.Values)); least >= DefaultAlpha {
-		check.Why = fmt.Sprintf("%d and %d values can't show any change: p is never below %.2g", len(e.Values), len(after), least)
+	if check.leastP = stats.LeastP(len(after), len(e.Values)); check.leastP >= opts.Alpha {
+		check.blind = fmt.Sprintf("%d and %d values can't show any change: p is never below %.2g", len(e.Values), len(after), check.leastP)
 	}
 	return check, nil
 }
@@ -171,18 +175,28 @@ func newCheck(e *BaselineEntry, runs []*Result, seed uint64) (GateCheck, error) 
 // suspect what looks regressed without it.
 func (g *GateReport) judge() {
 	p := make([]float64, len(g.Checks))
+	least := 1.0
 	for i := range g.Checks {
 		p[i] = *g.Checks[i].P
+		least = min(least, g.Checks[i].leastP)
+	}
+	// Holm multiplies the smallest p by the number of checks: when even that
+	// can't get below alpha, nothing in the table can ever be confirmed.
+	whole := ""
+	if adjusted := least * float64(len(p)); adjusted >= g.Alpha {
+		whole = fmt.Sprintf("blind: too few trials to confirm anything: among %d checks the corrected p is never below %.2g", len(p), adjusted)
 	}
 	for i, adjusted := range stats.Holm(p) {
 		c := &g.Checks[i]
 		c.PAdjusted = &adjusted
-		blind := c.Why
+		if c.blind == "" {
+			c.blind = whole
+		}
 		c.Verdict, c.Why = word(c.Ratio, adjusted, c.Higher, g.Alpha, g.MinEffect)
 		uncorrected, _ := word(c.Ratio, p[i], c.Higher, g.Alpha, g.MinEffect)
 		c.Suspect = uncorrected == Regressed
-		if blind != "" {
-			c.Verdict, c.Why = CantTell, blind
+		if c.blind != "" {
+			c.Verdict, c.Why = CantTell, c.blind
 		}
 	}
 }
@@ -192,7 +206,7 @@ func (g *GateReport) verdict(opts GateOptions) GateVerdict {
 	for _, c := range g.Checks {
 		suspect = suspect || c.Suspect
 		confirmed = confirmed || c.Verdict == Regressed
-		blind = blind || strings.Contains(c.Why, "can't show any change")
+		blind = blind || c.blind != ""
 	}
 	switch {
 	case confirmed && g.Runs >= opts.RunsMin:

@@ -4,6 +4,7 @@
 package reports
 
 import (
+	"math"
 	"time"
 
 	"github.com/nexuscore-labs/nexus/reports/stats"
@@ -125,6 +126,7 @@ type PointResult struct {
 	Sweep          map[string]float64  `json:"sweep"` // what the point sets: writers, rate_per_s, record_bytes
 	Trials         int                 `json:"trials"`
 	Invalid        int                 `json:"invalid"`
+	Overloaded     int                 `json:"overloaded,omitempty"` // valid trials that could not bear the offered rate
 	ThroughputPerS *Interval           `json:"throughput_per_s"`
 	LatencyNs      map[string]Interval `json:"latency_ns"` // p50, p90, p99, p999 over trials
 	CPUNsPerOp     *Interval           `json:"cpu_ns_per_op"`
@@ -145,10 +147,11 @@ type Trial struct {
 	ElapsedNs      int64              `json:"elapsed_ns"`
 	Arrival        string             `json:"arrival"` // constant, poisson, burst, closed
 	OfferedPerS    float64            `json:"offered_per_s"`
-	ThroughputPerS float64            `json:"throughput_per_s"` // verified answers
-	LatencyNs      Latency            `json:"latency_ns"`       // from the intended send time
-	ServiceNs      Latency            `json:"service_ns"`       // from the actual send
-	LagNs          Latency            `json:"lag_ns"`           // intended to actual send
+	ThroughputPerS float64            `json:"throughput_per_s"`     // verified answers that arrived in the measured part
+	LatencyNs      Latency            `json:"latency_ns"`           // from the intended send time
+	ServiceNs      Latency            `json:"service_ns"`           // from the actual send
+	LagNs          Latency            `json:"lag_ns"`               // intended to actual send
+	Overloaded     bool               `json:"overloaded,omitempty"` // open loop: could not bear the offered rate
 	Histograms     Histogram          `json:"histograms"`
 	Counts         Counts             `json:"counts"`
 	Oracle         OracleResult       `json:"oracle"`
@@ -159,6 +162,12 @@ type Trial struct {
 	System         map[string]float64 `json:"system,omitempty"` // the contender's own counters, unit last in the name
 	Timeline       []Tick             `json:"timeline,omitempty"`
 	Events         []Event            `json:"events,omitempty"`
+}
+
+// Answers is how many verified answers arrived in the measured part: what the
+// contender's resources are divided by. 0 when nothing was measured.
+func (t *Trial) Answers() float64 {
+	return math.Round(t.ThroughputPerS * float64(t.ElapsedNs) / 1e9)
 }
 
 // Histogram carries whole HDR histograms, V2 compressed and base64 encoded, ns.

@@ -168,13 +168,25 @@ func differences(prefix string, a, b map[string]string) []Difference {
 	return all
 }
 
+// InvalidRunError says that a run's measurement can't be trusted: nothing can be
+// concluded from it.
+type InvalidRunError struct{ Why string }
+
+// Error says why.
+func (e *InvalidRunError) Error() string { return "the measurement is invalid: " + e.Why }
+
+// ExitCode is that of an inconclusive measurement.
+func (e *InvalidRunError) ExitCode() int { return exitInvalid }
+
+const exitInvalid = 5 // as scenarios.ExitInvalid, which this package can't import
+
 // untrusted says why no number of r may be used, or is nil.
 func untrusted(r *Result) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
 	if r.Verdict == VerdictInvalid {
-		return fmt.Errorf("the measurement is invalid: %s", strings.Join(r.Reasons, "; "))
+		return &InvalidRunError{Why: strings.Join(r.Reasons, "; ")}
 	}
 	if o := r.Oracle; o.Wrong+o.Lost+o.Phantom > 0 {
 		return fmt.Errorf("answers were not right (%d wrong, %d lost, %d phantom): such a run has no performance", o.Wrong, o.Lost, o.Phantom)

@@ -70,7 +70,7 @@ func (v *view) headlineTable(point string) table {
 		if p == nil {
 			continue
 		}
-		row := []cell{{c.Name, c.Role}, plain(c.Role), interval(quantity.PerS, p.ThroughputPerS)}
+		row := []cell{{c.Name, c.Role}, plain(c.Role), p.throughput()}
 		for _, name := range []string{"p50", "p99", "p999"} {
 			value, measured := p.LatencyNs[name]
 			if !measured {
@@ -82,6 +82,15 @@ func (v *view) headlineTable(point string) table {
 		t.Rows = append(t.Rows, append(row, plain(orAbsent(c.Durability))))
 	}
 	return t
+}
+
+// throughput is that of a point, with a mark when trials could not bear its rate.
+func (p *PointResult) throughput() cell {
+	c := interval(quantity.PerS, p.ThroughputPerS)
+	if p.Overloaded > 0 {
+		c.Text += fmt.Sprintf(", overloaded in %d of %d trials", p.Overloaded, p.Trials)
+	}
+	return c
 }
 
 func orAbsent(s string) string {

@@ -158,7 +158,11 @@ func (t *terminal) contenders(v *view, point string) {
 	heading := "at " + point
 	names := 0
 	for _, c := range v.Contenders {
-		names = max(names, len(c.Name))
+		mark := ""
+		if p := v.results[place{c.Name, point}]; p != nil {
+			mark = overloadMark(p)
+		}
+		names = max(names, len(c.Name)+len(mark))
 	}
 	left := t.width - columnsForRates - 2 - max(names, len(heading))
 	var role, p999, spark bool
@@ -185,7 +189,7 @@ func (t *terminal) contenders(v *view, point string) {
 		if p == nil {
 			continue
 		}
-		row := append(pretty.Row{t.contenderName(c, role)}, ratesOf(p, p999)...)
+		row := append(pretty.Row{t.contenderName(c, role) + overloadMark(p)}, ratesOf(p, p999)...)
 		if spark {
 			row = append(row, sparkline(v.latency[at], low, high, left-2))
 		}
@@ -200,6 +204,13 @@ func (t *terminal) contenderName(c ContenderResult, role bool) string {
 		name += " (" + c.Role + ")"
 	}
 	return name
+}
+
+func overloadMark(p *PointResult) string {
+	if p.Overloaded == 0 {
+		return ""
+	}
+	return " overloaded"
 }
 
 func ratesOf(p *PointResult, p999 bool) []any {

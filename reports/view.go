@@ -192,7 +192,7 @@ func (v *view) bill(at place) bill {
 	perOp := func(read func(*Resources) int64) *float64 {
 		return v.median(at, func(t *Trial) (float64, bool) {
 			measured := t.Resources != Resources{StealNs: t.Resources.StealNs}
-			return float64(read(&t.Resources)) / float64(t.Counts.Completed), measured && t.Counts.Completed > 0
+			return float64(read(&t.Resources)) / t.Answers(), measured && t.Answers() > 0
 		})
 	}
 	whole := func(read func(*Resources) int64) *float64 {
@@ -222,7 +222,7 @@ func syscallsPerOp(t *Trial) (float64, bool) {
 			calls, measured = calls+k.Count, true
 		}
 	}
-	return float64(calls) / float64(t.Counts.Completed), measured && t.Counts.Completed > 0
+	return float64(calls) / t.Answers(), measured && t.Answers() > 0
 }
 
 // median is over the valid trials in which read found a measured value.

@@ -329,7 +329,7 @@ func (e *effect) thresholds(s *Scenario) []Threshold {
 		}
 		t := Threshold{
 			ID: f.ID, Doc: f.Doc, Class: f.Class, Metric: f.Metric, Point: f.Point, Subject: f.Subject,
-			Against: f.Against, Compare: f.Compare, Limit: f.Limit.value, Unit: f.Unit,
+			Against: f.Against, Compare: f.Compare, Limit: f.Limit.of(s.Mode).value, Unit: f.Unit,
 		}
 		if f.CoverageMin != nil {
 			t.CoverageMin = *f.CoverageMin
@@ -346,10 +346,11 @@ const peersWord = "peers"
 
 func (e *effect) checkThreshold(s *Scenario, f *fileThreshold, i int) {
 	at := func(key string) place { return e.at("thresholds[%d].%s", i, key) }
-	if f.Limit.unit != "" && f.Limit.unit != f.Unit {
-		e.add(at("limit"), "", "the limit is in %s, the unit is %s", f.Limit.unit, f.Unit)
+	limit := f.Limit.of(s.Mode)
+	if limit.unit != "" && limit.unit != f.Unit {
+		e.add(at("limit"), "", "the limit is in %s, the unit is %s", limit.unit, f.Unit)
 	}
-	if math.IsNaN(f.Limit.value) {
+	if math.IsNaN(limit.value) {
 		e.add(at("limit"), "", "the limit is not a number")
 	}
 	if f.Point == "" {

@@ -72,18 +72,18 @@ type fileOverhead struct {
 }
 
 type fileThreshold struct {
-	ID          string    `yaml:"id" rule:"required" doc:"Its name in results."`
-	Doc         string    `yaml:"doc" rule:"required" doc:"The rule in one sentence."`
-	Class       string    `yaml:"class" rule:"required,enum=gate|lesson" doc:"gate must hold on every machine; lesson is reported and fails nothing."`
-	Modes       []string  `yaml:"modes" rule:"enum=quick|full" doc:"Modes in which it is judged; both when absent."`
-	Metric      string    `yaml:"metric" rule:"required" doc:"What is limited: a number of the trials (with a point) or of a check (without)."`
-	Point       string    `yaml:"point" doc:"Id of the point."`
-	Subject     string    `yaml:"subject" doc:"Whose number it is."`
-	Against     string    `yaml:"against" doc:"Limit the ratio to this contender; peers: to each peer, and the hardest counts."`
-	Compare     string    `yaml:"compare" rule:"required,enum=>=|<=|==" doc:"value <compare> limit."`
-	Limit       *quantity `yaml:"limit" rule:"required" doc:"A number, with a unit where it has one."`
-	Unit        string    `yaml:"unit" rule:"required,enum=ratio|count|ns|bytes|per_s|bytes_per_s" doc:"The canonical unit of value and limit."`
-	CoverageMin *float64  `yaml:"coverage_min" rule:"min=0,max=1" doc:"Share of the answers that the oracle must have checked."`
+	ID          string           `yaml:"id" rule:"required" doc:"Its name in results."`
+	Doc         string           `yaml:"doc" rule:"required" doc:"The rule in one sentence."`
+	Class       string           `yaml:"class" rule:"required,enum=gate|lesson" doc:"gate must hold on every machine; lesson is reported and fails nothing."`
+	Modes       []string         `yaml:"modes" rule:"enum=quick|full" doc:"Modes in which it is judged; both when absent."`
+	Metric      string           `yaml:"metric" rule:"required" doc:"What is limited: a number of the trials (with a point) or of a check (without)."`
+	Point       string           `yaml:"point" doc:"Id of the point."`
+	Subject     string           `yaml:"subject" doc:"Whose number it is."`
+	Against     string           `yaml:"against" doc:"Limit the ratio to this contender; peers: to each peer, and the hardest counts."`
+	Compare     string           `yaml:"compare" rule:"required,enum=>=|<=|==" doc:"value <compare> limit."`
+	Limit       byMode[quantity] `yaml:"limit" rule:"required" doc:"A number, with a unit where it has one."`
+	Unit        string           `yaml:"unit" rule:"required,enum=ratio|count|ns|bytes|per_s|bytes_per_s" doc:"The canonical unit of value and limit."`
+	CoverageMin *float64         `yaml:"coverage_min" rule:"min=0,max=1" doc:"Share of the answers that the oracle must have checked."`
 }
 
 // byMode is a value given once, or as {quick: …, full: …}.

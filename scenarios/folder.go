@@ -38,6 +38,8 @@ type runRecord struct {
 	Sets          []string            `json:"sets"`
 	BinaryHash    string              `json:"binary_sha256"`
 	Environment   reports.Environment `json:"environment"`
+	Probes        bool                `json:"probes"`  // kernel probes were on
+	Cgroups       bool                `json:"cgroups"` // each contender had its own
 	Command       string              `json:"command"`
 	StartedAt     time.Time           `json:"started_at"`
 }
@@ -195,6 +197,9 @@ func (r *runRecord) sameRun(now *runRecord) error {
 	}
 	then, here := reflect.ValueOf(r.Environment), reflect.ValueOf(now.Environment)
 	for i := range then.NumField() {
+		if then.Type().Field(i).Name == "Tools" {
+			continue // what is installed beside the project has no part in the trials
+		}
 		// An absent map and an empty one are the same thing.
 		a, b := then.Field(i), here.Field(i)
 		if a.Kind() == reflect.Map && a.Len() == 0 && b.Len() == 0 {
@@ -205,10 +210,23 @@ func (r *runRecord) sameRun(now *runRecord) error {
 			different = append(different, fmt.Sprintf("the environment's %s (%v, now %v)", name, a.Interface(), b.Interface()))
 		}
 	}
+	if r.Probes != now.Probes {
+		different = append(different, fmt.Sprintf("the kernel probes (%s, now %s)", onOff(r.Probes), onOff(now.Probes)))
+	}
+	if r.Cgroups != now.Cgroups {
+		different = append(different, fmt.Sprintf("the contenders' cgroups (%s, now %s)", onOff(r.Cgroups), onOff(now.Cgroups)))
+	}
 	if len(different) == 0 {
 		return nil
 	}
 	return usageError("start the run anew: its trials would not be comparable", "resume: since the run began %s changed", strings.Join(different, ", "))
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
 }
 
 // hashFile returns the SHA-256 of a file, in hexadecimal.

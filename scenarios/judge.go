@@ -3,6 +3,7 @@ package scenarios
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/nexuscore-labs/nexus/reports"
 	"github.com/nexuscore-labs/nexus/reports/stats"
@@ -29,6 +30,7 @@ type evidence struct {
 	metrics  []reports.Metric
 	oracle   reports.OracleResult
 	peers    []string // names of the contenders with the role peer
+	gaps     []string // checks of the scenario that failed or did not run, each with the reason
 }
 
 // judge decides one threshold. It fails closed: a number that is missing, not
@@ -69,7 +71,13 @@ func (e *evidence) judgeRun(t *Threshold) reports.ThresholdResult {
 		if why := e.coverage(t); why != "" {
 			return notMeasured("%s", why)
 		}
-		return decide(t, value, nil)
+		out := decide(t, value, nil)
+		// A check that did not finish may have missed what it was to find; what
+		// it did find stays found.
+		if out.Status == statusPass && len(e.gaps) > 0 {
+			return notMeasured("the oracle has not seen all: %s", strings.Join(e.gaps, "; "))
+		}
+		return out
 	}
 	for i := range e.metrics {
 		m := &e.metrics[i]
@@ -174,6 +182,12 @@ func (e *evidence) measure(t *Threshold, against string) reports.ThresholdResult
 	if why := e.coverage(t); why != "" {
 		return notMeasured("%s", why)
 	}
+	point := e.scenario.point(t.Point)
+	if isLatency := strings.HasPrefix(t.Metric, "latency_") || strings.HasPrefix(t.Metric, "service_"); isLatency || against != "" {
+		if why := subject.unbearable(point); why != "" {
+			return notMeasured("%s", why)
+		}
+	}
 	values := subject.values(t.Metric)
 	if len(values) == 0 {
 		return notMeasured("no trial of %s at %s gave %s", t.Subject, t.Point, t.Metric)
@@ -185,6 +199,9 @@ func (e *evidence) measure(t *Threshold, against string) reports.ThresholdResult
 	other := e.board.cell(against, t.Point)
 	if other == nil || len(other.byRound) == 0 {
 		return notMeasured("%s has no valid trial at %s", against, t.Point)
+	}
+	if why := other.unbearable(point); why != "" {
+		return notMeasured("%s", why)
 	}
 	of, to := pairs(values, other.values(t.Metric))
 	if len(of) == 0 {

@@ -103,6 +103,7 @@ func (r *runner) prepareFolder() error {
 		SchemaVersion: reports.SchemaVersion, Scenario: o.Scenario, ScenarioHash: o.Scenario.Hash,
 		Path: o.Scenario.Path, Sets: o.Scenario.Sets, BinaryHash: binary, Environment: o.Environment,
 		Command: o.Command, StartedAt: now,
+		Probes: r.bench.probes != nil && r.bench.groups, Cgroups: r.bench.groups,
 	}
 	if o.Resume == "" {
 		r.folder, err = newFolder(o.RunsDir, labName(o.Lab), o.Scenario.Mode, now)

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,7 +19,10 @@ const tickNs = 10_000_000
 // usage is what a contender's processes have used so far. Threads and
 // processes that have ended are missing from all but the CPU time and the I/O,
 // so differences are taken while they live.
-type usage struct{ reports.Resources }
+type usage struct {
+	reports.Resources
+	unseen []string // what could not be read, and so counts nothing
+}
 
 // readUsage sums over the processes of the cgroup, or takes pid alone where
 // there is none.
@@ -69,9 +73,11 @@ func (u *usage) addProcess(pid int) error {
 	u.UserNs += number(fields[11]) * tickNs
 	u.SystemNs += number(fields[12]) * tickNs
 
-	status := keyedNumbers(filepath.Join(dir, "status"))
+	status, err := keyedNumbers(filepath.Join(dir, "status"))
+	u.missed("the contenders' memory (shown as 0)", err)
 	u.RSSMaxBytes += status["VmHWM"] << 10 // given in KiB
-	io := keyedNumbers(filepath.Join(dir, "io"))
+	io, err := keyedNumbers(filepath.Join(dir, "io"))
+	u.missed("the bytes that contenders read and wrote (shown as 0)", err)
 	u.ReadBytes += io["read_bytes"]
 	u.WriteBytes += io["write_bytes"]
 	tasks, err := filepath.Glob(filepath.Join(dir, "task", "*", "status"))
@@ -79,19 +85,33 @@ func (u *usage) addProcess(pid int) error {
 		return fmt.Errorf("list the contender's threads: %w", err)
 	}
 	for _, task := range tasks {
-		status := keyedNumbers(task)
+		status, err := keyedNumbers(task)
+		if err != nil {
+			continue // the thread has ended
+		}
 		u.VoluntarySwitches += status["voluntary_ctxt_switches"]
 		u.InvoluntarySwitches += status["nonvoluntary_ctxt_switches"]
 	}
 	return nil
 }
 
-// keyedNumbers reads lines of the form "key: number …". A thread may end while
-// it is read: what can't be read counts nothing.
-func keyedNumbers(path string) map[string]int64 {
+// missed notes what could not be read. The message holds no path, so that the
+// same gap of many trials is one note.
+func (u *usage) missed(what string, err error) {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		err = path.Err
+	}
+	if err != nil {
+		u.unseen = append(u.unseen, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
+// keyedNumbers reads lines of the form "key: number …".
+func keyedNumbers(path string) (map[string]int64, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	out := map[string]int64{}
 	for _, line := range strings.Split(string(text), "\n") {
@@ -100,7 +120,7 @@ func keyedNumbers(path string) map[string]int64 {
 			out[key] = number(fields[0])
 		}
 	}
-	return out
+	return out, nil
 }
 
 func number(text string) int64 {

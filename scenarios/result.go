@@ -41,7 +41,7 @@ func (r *runner) result(unfinished string) (*reports.Result, error) {
 		return nil, err
 	}
 	r.addMethods(out)
-	e := evidence{scenario: s, board: board, metrics: out.Metrics, oracle: out.Oracle}
+	e := evidence{scenario: s, board: board, metrics: out.Metrics, oracle: out.Oracle, gaps: r.checkGaps()}
 	for _, c := range out.Contenders {
 		if c.Role == reports.RolePeer {
 			e.peers = append(e.peers, c.Name)
@@ -70,6 +70,26 @@ func (r *runner) addChecks(out *reports.Result) error {
 	var err error
 	out.Claims, err = ledger(r.options.Lab, judged, r.options.Command)
 	return err
+}
+
+// checkGaps names the checks that the scenario asks for and that failed or did
+// not run.
+func (r *runner) checkGaps() []string {
+	ended := map[string]string{}
+	var gaps []string
+	for _, c := range r.checks {
+		ended[c.Name] = c.Error
+	}
+	for _, name := range sortedKeys(r.options.Scenario.Checks) {
+		failure, ran := ended[name]
+		switch {
+		case !ran:
+			gaps = append(gaps, fmt.Sprintf("check %s did not run", name))
+		case failure != "":
+			gaps = append(gaps, fmt.Sprintf("check %s: %s", name, failure))
+		}
+	}
+	return gaps
 }
 
 func addOracle(sum *reports.OracleResult, more reports.OracleResult) {

@@ -1,6 +1,7 @@
 package scenarios
 
 import (
+	"fmt"
 	"math"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -86,6 +87,32 @@ func (c *cell) values(metric string) map[int]float64 {
 	return out
 }
 
+// overloaded counts the valid trials that could not bear the offered rate.
+func (c *cell) overloaded() int {
+	n := 0
+	for _, t := range c.byRound {
+		if t.Overloaded {
+			n++
+		}
+	}
+	return n
+}
+
+// unbearable says that the contender could not bear the point's rate in half or
+// more of its valid trials, "" otherwise. Its latencies are then those of a
+// queue that grows until the trial ends, and nothing is in proportion to them.
+func (c *cell) unbearable(p *Point) string {
+	over, n := c.overloaded(), len(c.byRound)
+	if n == 0 || 2*over < n {
+		return ""
+	}
+	rate := ""
+	if p != nil {
+		rate = fmt.Sprintf(" %.6g/s", p.RatePerS)
+	}
+	return fmt.Sprintf("%s cannot bear the offered%s: overloaded in %d of %d trials", c.contender, rate, over, n)
+}
+
 // list returns a metric's values in the order of the rounds.
 func list(byRound map[int]float64) []float64 {
 	var out []float64
@@ -113,10 +140,11 @@ func rounds(byRound map[int]float64) []int {
 // trial has no such number.
 func trialMetric(t *reports.Trial, metric string) float64 {
 	perOp := func(v int64) float64 {
-		if t.Counts.Completed == 0 {
+		answers := t.Answers()
+		if answers == 0 {
 			return math.NaN()
 		}
-		return float64(v) / float64(t.Counts.Completed)
+		return float64(v) / answers
 	}
 	r := &t.Resources
 	switch metric {
@@ -181,7 +209,7 @@ func (b *board) pointResults(seed uint64) ([]reports.PointResult, error) {
 		}
 		p := reports.PointResult{
 			Contender: c.contender, Point: c.point, Sweep: c.sweep,
-			Trials: len(c.byRound), Invalid: c.invalid, LatencyNs: map[string]reports.Interval{},
+			Trials: len(c.byRound), Invalid: c.invalid, Overloaded: c.overloaded(), LatencyNs: map[string]reports.Interval{},
 		}
 		interval := func(metric string) *reports.Interval {
 			ci := stats.MedianCI(list(c.values(metric)), trialSeed(seed, metric+c.contender+c.point, 0))

@@ -202,7 +202,10 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		}
 		return nil, contenderError("", "drive the contender: %w%s", err, t.child.stderr.tail())
 	}
-	return load, watched
+	if watched != nil {
+		t.invalid(watched.Error()) // measuring failed, not the contender
+	}
+	return load, nil
 }
 
 // generatorCPUs gives the generator no more workers than connections.
@@ -225,6 +228,7 @@ type watch struct {
 	mu      sync.Mutex
 	started bool
 	stopped bool
+	probed  bool // the probes are on
 	before  usage
 	err     error
 }
@@ -269,6 +273,7 @@ func (w *watch) start() {
 	w.started = true
 	if w.probing() {
 		w.err = w.t.probes.Start(w.t.group.ID)
+		w.probed = w.err == nil
 	}
 	var err error
 	w.before, err = readUsage(w.t.child.cmd.Process.Pid, w.t.group)
@@ -284,10 +289,12 @@ func (w *watch) stop() {
 	w.stopped = true
 	after, err := readUsage(w.t.child.cmd.Process.Pid, w.t.group)
 	readings, samplerErr := w.sampler.Stop()
-	if w.probing() && w.err == nil {
+	if w.probed {
 		snapshot, stopErr := w.t.probes.Stop()
 		err = errors.Join(err, stopErr)
-		w.t.kernel(snapshot)
+		if stopErr == nil {
+			w.t.kernel(snapshot)
+		}
 	}
 	w.err = errors.Join(w.err, err, samplerErr)
 	if w.err != nil {
@@ -295,6 +302,11 @@ func (w *watch) stop() {
 	}
 	w.t.trial.Resources = after.since(w.before)
 	w.t.trial.Resources.StealNs = readings.StealNs
+	for _, text := range append(w.before.unseen, after.unseen...) {
+		if !contains(w.t.unseen, text) {
+			w.t.unseen = append(w.t.unseen, text)
+		}
+	}
 	for _, reason := range readings.Invalid {
 		w.t.invalid(reason)
 	}
@@ -342,8 +354,9 @@ func (t *trialRun) record(load *loadgen.Result) error {
 	r := t.trial
 	r.ElapsedNs = load.ElapsedNs
 	if load.ElapsedNs > 0 {
-		r.ThroughputPerS = float64(load.Completed) / (float64(load.ElapsedNs) / 1e9)
+		r.ThroughputPerS = float64(load.Answered) / (float64(load.ElapsedNs) / 1e9)
 	}
+	r.Overloaded = load.Overloaded
 	r.Counts = reports.Counts{
 		Intended: load.Intended, Sent: load.Sent, Completed: load.Completed, Errors: load.Errors,
 		Timeouts: load.Timeouts, Wrong: load.Wrong, Unsent: load.Unsent, InFlight: load.InFlight, Waited: load.Waited,
@@ -354,7 +367,7 @@ func (t *trialRun) record(load *loadgen.Result) error {
 	r.Histograms.ServiceHDR, errs[1] = reports.EncodeHistogram(load.Service)
 	r.Histograms.LagHDR, errs[2] = reports.EncodeHistogram(load.Lag)
 	if err := errors.Join(errs[:]...); err != nil {
-		return fmt.Errorf("encode histograms: %w", err)
+		return environmentError("", "encode histograms: %w", err)
 	}
 	r.Generator = reports.Generator{CPUNs: load.CPUNs, BusyShare: load.BusyShare, Saturated: load.Saturated, Features: load.Features}
 	for _, tick := range load.Timeline {

@@ -14,6 +14,11 @@ const Resamples = 10_000
 // interval. Equal values and seed give the equal interval. It is not Valid for
 // fewer than two values or when any is not finite.
 //
+// Below six values the bounds are the smallest and the largest value, because
+// more than 2.5% of the resamples have either as their median. The whole range
+// misses the median of a continuous distribution with the chance 2^(1-n), that
+// all values fall on one side of it, and Confidence says so: 0.9375 for five.
+//
 // Percentile and not BCa: BCa takes its acceleration from the jackknife, which
 // is inconsistent for a median (Efron 1979).
 func MedianCI(values []float64, seed uint64) Interval {
@@ -26,8 +31,16 @@ func MedianCI(values []float64, seed uint64) Interval {
 	for i := range medians {
 		medians[i] = boot.median(sorted)
 	}
-	return percentiles(sortedMedian(sorted), medians, len(values))
+	ci := percentiles(sortedMedian(sorted), medians, len(values))
+	if len(sorted) < wholeRangeBelow {
+		ci.Confidence = 1 - math.Exp2(float64(1-len(sorted)))
+	}
+	return ci
 }
+
+// wholeRangeBelow is the number of values from which on the bootstrap's bounds
+// are no longer the smallest and the largest value.
+const wholeRangeBelow = 6
 
 // RatioCI is the median of subject[i]/against[i] with its bootstrap interval.
 // Index i is the round that both were measured in, so what disturbed a round

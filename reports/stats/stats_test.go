@@ -320,3 +320,17 @@ func BenchmarkMannWhitney10(b *testing.B) {
 		MannWhitney(x, y)
 	}
 }
+
+// Below six values the interval is the whole range, and says what that covers.
+func TestSmallSamplesStateTheirCoverage(t *testing.T) {
+	values := []float64{3, 1, 4, 1.5, 9, 2.6}
+	for n, want := range map[int]float64{2: 0.5, 3: 0.75, 4: 0.875, 5: 0.9375, 6: Confidence} {
+		ci := MedianCI(values[:n], 1)
+		if ci.Confidence != want {
+			t.Errorf("n=%d: confidence %g, want %g", n, ci.Confidence, want)
+		}
+		if n < 6 && (ci.Lo != slices.Min(values[:n]) || ci.Hi != slices.Max(values[:n])) {
+			t.Errorf("n=%d: [%g, %g] is not the whole range", n, ci.Lo, ci.Hi)
+		}
+	}
+}
