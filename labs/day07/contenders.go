@@ -7,8 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 
+	"github.com/nexuscore-labs/nexus/reports"
 	"github.com/nexuscore-labs/nexus/scenarios"
 	"github.com/nexuscore-labs/nexus/systems/recordserver"
 	"github.com/nexuscore-labs/nexus/systems/recordstores/bboltstore"
@@ -30,12 +30,6 @@ type contender struct {
 	scan scanner
 }
 
-const (
-	roleSubject  = "subject"
-	roleBaseline = "baseline"
-	rolePeer     = "peer"
-)
-
 // socketName and storeName are what a contender makes in its folder.
 const (
 	socketName = "s"
@@ -47,21 +41,21 @@ const (
 func contenders() []contender {
 	return []contender{
 		ringContender(),
-		storeContender("seglog-go", roleSubject, "the same log behind its Go API and the plain Go server that baselines and peers use",
+		storeContender("seglog-go", reports.RoleSubject, "the same log behind its Go API and the plain Go server that baselines and peers use",
 			"one fdatasync for all records that wait", seglogstore.Version, open(seglogstore.Open), seglogstore.Scan),
-		storeContender("seglog-wasm", roleSubject, "seglog-go, with each record validated and framed in its tenant's own Wasm guest first",
+		storeContender("seglog-wasm", reports.RoleSubject, "seglog-go, with each record validated and framed in its tenant's own Wasm guest first",
 			"one fdatasync for all records that wait", wasmstore.Version, open(wasmstore.Open), wasmstore.Scan),
-		storeContender("fsync-append", roleBaseline, "one shared file, O_APPEND, write and fsync for every record",
+		storeContender("fsync-append", reports.RoleBaseline, "one shared file, O_APPEND, write and fsync for every record",
 			"an fsync of its own", fsyncappend.Version, open(fsyncappend.Open), fsyncappend.Scan),
-		storeContender("tenant-files", roleBaseline, "a goroutine and a file for each tenant, write and fdatasync for every record",
+		storeContender("tenant-files", reports.RoleBaseline, "a goroutine and a file for each tenant, write and fdatasync for every record",
 			"an fdatasync of its own", tenantfiles.Version, open(tenantfiles.Open), tenantfiles.Scan),
-		storeContender("pebble", rolePeer, "Pebble, one batch for each record, committed with pebble.Sync (its WAL groups them)",
+		storeContender("pebble", reports.RolePeer, "Pebble, one batch for each record, committed with pebble.Sync (its WAL groups them)",
 			"a WAL sync", pebblestore.Version, open(pebblestore.Open), pebblestore.Scan),
-		storeContender("bbolt", rolePeer, "bbolt, records put with DB.Batch",
+		storeContender("bbolt", reports.RolePeer, "bbolt, records put with DB.Batch",
 			"an fdatasync of the transaction", bboltstore.Version, open(bboltstore.Open), bboltstore.Scan),
-		storeContender("jetstream", rolePeer, "embedded NATS JetStream, file store with SyncAlways, in-process client",
+		storeContender("jetstream", reports.RolePeer, "embedded NATS JetStream, file store with SyncAlways, in-process client",
 			"a publish acknowledgement", jetstream.Version, open(jetstream.Open), jetstream.Scan),
-		storeContender("etcd-wal", rolePeer, "etcd's WAL package, waiting entries saved together as its raft loop does",
+		storeContender("etcd-wal", reports.RolePeer, "etcd's WAL package, waiting entries saved together as its raft loop does",
 			"an fdatasync of the batch", etcdwal.Version, open(etcdwal.Open), etcdwal.Scan),
 	}
 }
@@ -104,7 +98,7 @@ func storeContender(name, role, doc, durability string, version func() string, o
 func ringContender() contender {
 	return contender{
 		Contender: scenarios.Contender{
-			Name: "seglog", Role: roleSubject,
+			Name: "seglog", Role: reports.RoleSubject,
 			Doc:        "the segment log: one thread and one io_uring serve the sockets and commit groups of records",
 			Durability: "one fdatasync for all records that wait",
 			Version:    func() string { return "seglog, one ring for sockets and log" },
@@ -113,7 +107,6 @@ func ringContender() contender {
 				if err != nil {
 					return err
 				}
-				spareProcessor()
 				return ringserver.Serve(ctx, ringserver.Options{
 					Network: env.Network, Address: address(env), Dir: dir,
 					Disk:  seglog.DirOptions{Linked: env.Params["commit"] == "linked", Reserve: env.Params["segments"] == "reserved"},
@@ -124,17 +117,6 @@ func ringContender() contender {
 		scan: func(dir string, visit func(uint32, uint64, []byte) error) error {
 			return seglog.Scan(filepath.Join(dir, storeName), visit)
 		},
-	}
-}
-
-// spareProcessor sees to it that Go's scheduler has one processor (P) more than
-// the ring's thread needs. With a single one, the monitor takes it away from the
-// thread after 20 µs in io_uring_enter and wakes another thread to look for work,
-// which then competes for the CPU: a third of the CPU time per record. Threads
-// stay pinned, so this adds no parallelism.
-func spareProcessor() {
-	if runtime.GOMAXPROCS(0) < 2 {
-		runtime.GOMAXPROCS(2)
 	}
 }
 

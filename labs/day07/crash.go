@@ -27,6 +27,7 @@ func checkCrash(ctx context.Context, env scenarios.CheckEnv) (scenarios.CheckRes
 	}
 	var all crashtest.Counts
 	var found scenarios.CheckResult
+	var failed error
 	total, before := 0, 0
 	for _, m := range modes {
 		total += m.points
@@ -37,35 +38,49 @@ func checkCrash(ctx context.Context, env scenarios.CheckEnv) (scenarios.CheckRes
 			Self: env.Self, SelfArgs: []string{CrashChildCommand},
 			Progress: func(done, _ int) { env.Progress(before+done, total) },
 		})
+		// What was found before an error counts: a loss is a loss.
+		addCounts(&all, counts)
+		found.Metrics = append(found.Metrics, count("crash_points_"+string(m.mode), counts.Points, crashDocs[m.mode]))
 		if err != nil {
-			return found, fmt.Errorf("%s: %w", m.mode, err)
+			failed = fmt.Errorf("%s: %w", m.mode, err)
+			break
 		}
 		before += m.points
-		found.Metrics = append(found.Metrics, reports.Metric{
-			Name: "crash_points_" + string(m.mode), Value: float64(counts.Points), Unit: "count", Doc: crashDocs[m.mode],
-		})
-		all.Points += counts.Points
-		all.Checked += counts.Checked
-		all.Lost += counts.Lost
-		all.Phantom += counts.Phantom
-		all.Wrong += counts.Wrong
-		all.Failures = append(all.Failures, counts.Failures...)
 	}
+	found.Metrics = append(found.Metrics,
+		count("crash_points", all.Points, "crashes tried, of all kinds"),
+		count("crash_faults", all.Faults, "injected errors that an operation of the log met"),
+		count("crash_torn_recoveries", all.Torn, "recoveries that found a torn tail and cut it"))
 	found.Oracle = reports.OracleResult{Checked: all.Checked, Wrong: all.Wrong, Lost: all.Lost, Phantom: all.Phantom}
 	if len(all.Failures) > 0 {
 		found.Oracle.Note = all.Failures[0]
 	}
-	found.Metrics = append(found.Metrics, reports.Metric{
-		Name: "crash_points", Value: float64(all.Points), Unit: "count", Doc: "crashes tried, of all kinds",
-	})
-	found.Claims = append(found.Claims, durabilityClaim(all))
-	return found, nil
+	if failed == nil || all.Bad() > 0 {
+		found.Claims = append(found.Claims, durabilityClaim(all))
+	}
+	return found, failed
+}
+
+// addCounts adds what this check reports of one mode to the sum.
+func addCounts(sum *crashtest.Counts, c crashtest.Counts) {
+	sum.Points += c.Points
+	sum.Checked += c.Checked
+	sum.Lost += c.Lost
+	sum.Phantom += c.Phantom
+	sum.Wrong += c.Wrong
+	sum.Faults += c.Faults
+	sum.Torn += c.Torn
+	sum.Failures = append(sum.Failures, c.Failures...)
+}
+
+func count(name string, n uint64, doc string) reports.Metric {
+	return reports.Metric{Name: name, Value: float64(n), Unit: "count", Doc: doc}
 }
 
 var crashDocs = map[crashtest.Mode]string{
 	crashtest.PowerCut: "power cuts of a simulated disk that drops, reorders and tears unsynced writes",
 	crashtest.Errors:   "EIO, ENOSPC and short writes injected at each operation, followed by a power cut",
-	crashtest.Kill:     "kill -9 of a process that appends over the real disk",
+	crashtest.Kill:     "kill -9 of a process that appends through the log's Go API to a file system on the real disk; no server takes part",
 }
 
 func durabilityClaim(all crashtest.Counts) reports.ClaimResult {

@@ -46,12 +46,12 @@ func checkWasm(ctx context.Context, env scenarios.CheckEnv) (found scenarios.Che
 	if err != nil {
 		return found, err
 	}
-	records := wasmRecords(env.Seed)
-	unequal, err := unequalFrames(guest, native, records)
+	batches := wasmBatches(env.Seed)
+	compared, unequal, err := unequalFrames(guest, native, batches)
 	if err != nil {
 		return found, err
 	}
-	guestNs, nativeNs, err := pairedFraming(guest, native, records, int(env.Params["records"])/wasmRounds)
+	guestNs, nativeNs, err := pairedFraming(guest, native, batches, int(env.Params["records"])/wasmRounds)
 	if err != nil {
 		return found, err
 	}
@@ -62,13 +62,13 @@ func checkWasm(ctx context.Context, env scenarios.CheckEnv) (found scenarios.Che
 			Doc: fmt.Sprintf("validating and framing one record of 100 B to 4 KiB in the tenant's guest, %d a call", wasmBatch)},
 		reports.Metric{Name: "wasm_frame_ratio", Value: ratio.Center, CI: ratio.Ptr(), Unit: "ratio",
 			Doc: "the same against plain Go with the CPU's CRC32 instruction, which Wasm lacks"})
-	found.Claims = append(found.Claims, wasmClaim(env, unequal, len(records), perRecord, ratio))
+	found.Claims = append(found.Claims, wasmClaim(env, unequal, compared, perRecord, ratio))
 	return found, nil
 }
 
-// wasmRecords are the lab's records, in batches.
-func wasmRecords(seed uint64) [][][]byte {
-	shape := recordShape{seed: seed, lenMin: 100, lenMax: 4096}
+// wasmBatches are records of the scenario's default sizes, wasmBatch in each.
+func wasmBatches(seed uint64) [][][]byte {
+	shape := recordShape{seed: seed, sizes: sizesLogUniform, lenMin: 100, lenMax: 4096}
 	batches := make([][][]byte, 8)
 	for b := range batches {
 		for n := range uint64(wasmBatch) {
@@ -78,20 +78,21 @@ func wasmRecords(seed uint64) [][][]byte {
 	return batches
 }
 
-// unequalFrames counts the records whose frames differ.
-func unequalFrames(guest, native logframe.Framer, batches [][][]byte) (unequal int, err error) {
+// unequalFrames counts the records that it compared and those whose frames differ.
+func unequalFrames(guest, native logframe.Framer, batches [][][]byte) (compared, unequal int, err error) {
 	ours, theirs := make([]logframe.Verdict, wasmBatch), make([]logframe.Verdict, wasmBatch)
 	for _, records := range batches {
 		if err := errors.Join(guest.Frame(records, theirs), native.Frame(records, ours)); err != nil {
-			return 0, fmt.Errorf("frame a batch: %w", err)
+			return 0, 0, fmt.Errorf("frame a batch: %w", err)
 		}
+		compared += len(records)
 		for i := range records {
 			if ours[i].Seq != theirs[i].Seq || ours[i].Refusal != theirs[i].Refusal || !bytes.Equal(ours[i].Framed, theirs[i].Framed) {
 				unequal++
 			}
 		}
 	}
-	return unequal, nil
+	return compared, unequal, nil
 }
 
 // pairedFraming measures both sides in turn, ns per record and round.
@@ -127,12 +128,12 @@ func pairedFraming(guest, native logframe.Framer, batches [][][]byte, recordsPer
 }
 
 // wasmClaim judges by equal bytes and by the throughput of the whole path.
-func wasmClaim(env scenarios.CheckEnv, unequal, batches int, perRecord, ratio stats.Interval) reports.ClaimResult {
+func wasmClaim(env scenarios.CheckEnv, unequal, compared int, perRecord, ratio stats.Interval) reports.ClaimResult {
 	const id = "shared-nothing-wasm"
 	subject, baseline := pairedThroughput(env.Result, "seglog-wasm", "fsync-append", pointSaturation)
 	throughput := stats.RatioCI(subject, baseline, env.Seed)
 	evidence := fmt.Sprintf("%d of %d frames differ from plain Go's; framing takes %s a record, %s plain Go; the whole path makes %s as many records durable as fsync per append",
-		unequal, batches*wasmBatch, quantity.Ns.Format(perRecord.Center), times(ratio), times(throughput))
+		unequal, compared, quantity.Ns.Format(perRecord.Center), times(ratio), times(throughput))
 	verdict := convoy.Inconclusive
 	switch b := rangeOf(throughput); {
 	case unequal > 0 || b.Hi < 20:

@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flushCounter reads the flush requests that a disk has completed. The zero
-// value counts nothing.
-type flushCounter struct {
-	stat string // /sys/dev/block/8:0/stat
+// blockDisk is a whole disk by its folder in sysfs. The zero value is no disk:
+// it has no attributes.
+type blockDisk struct {
+	sysfs string // /sys/devices/…/block/sda
 }
 
 // statFlushes is the column of flush requests in a disk's stat file,
@@ -22,32 +22,47 @@ const statFlushes = 15
 
 // diskOf finds the disk that stands behind dir. Partitions count no flushes of
 // their own, so it goes up to the whole disk.
-func diskOf(dir string) flushCounter {
+func diskOf(dir string) blockDisk {
 	var st unix.Stat_t
 	if err := unix.Stat(dir, &st); err != nil {
-		return flushCounter{}
+		return blockDisk{}
 	}
 	device := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
 	device, err := filepath.EvalSymlinks(device)
 	if err != nil {
-		return flushCounter{} // no block device: btrfs, overlay, network
+		return blockDisk{} // no block device: btrfs, overlay, network
 	}
 	if _, err := os.Stat(filepath.Join(device, "partition")); err == nil {
 		device = filepath.Dir(device)
 	}
-	return flushCounter{stat: filepath.Join(device, "stat")}
+	return blockDisk{sysfs: device}
 }
 
-func (c flushCounter) flushes() (uint64, bool) {
-	if c.stat == "" {
-		return 0, false
+// attribute reads a file of the disk's folder; "" if it has none of that name.
+func (d blockDisk) attribute(name string) string {
+	if d.sysfs == "" {
+		return ""
 	}
-	text, err := os.ReadFile(c.stat)
+	text, err := os.ReadFile(filepath.Join(d.sysfs, name))
 	if err != nil {
-		return 0, false
+		return ""
 	}
-	return flushesIn(string(text))
+	return strings.TrimSpace(string(text))
 }
+
+// driver is the name of the driver of the disk or, where the disk's device has
+// none (NVMe), of the controller that it hangs from; "" if neither shows one.
+func (d blockDisk) driver() string {
+	for _, link := range []string{"device/driver", "device/device/driver"} {
+		if target, err := os.Readlink(filepath.Join(d.sysfs, link)); err == nil {
+			return filepath.Base(target)
+		}
+	}
+	return ""
+}
+
+// flushes is how many flush requests the disk has completed.
+func (d blockDisk) flushes() (uint64, bool) { return flushesIn(d.attribute("stat")) }
 
 func flushesIn(stat string) (uint64, bool) {
 	fields := strings.Fields(stat)

@@ -45,6 +45,19 @@ type ScalingPoint struct {
 // FsyncScalingResult has its points in the order of the options.
 type FsyncScalingResult struct {
 	Points []ScalingPoint
+	// WriteCache is the disk's queue/write_cache, "write back" or "write
+	// through"; "" where no disk shows it. A disk that writes through is sent
+	// no flushes.
+	WriteCache string
+}
+
+// FlushesPerAppend returns the flushes of each append of so many writers, round
+// by round; nil if they were not measured or not counted.
+func (r FsyncScalingResult) FlushesPerAppend(writers int) []float64 {
+	if p := r.point(writers); p != nil {
+		return p.FlushesPerAppend
+	}
+	return nil
 }
 
 // Ratios returns, round by round, how many times the rate of from writers the
@@ -79,6 +92,7 @@ func FsyncScaling(ctx context.Context, o FsyncScalingOptions) (result FsyncScali
 	}
 	defer func() { err = errors.Join(err, remove()) }()
 	disk := diskOf(dir)
+	result.WriteCache = disk.attribute("queue/write_cache")
 	for _, n := range o.Writers {
 		result.Points = append(result.Points, ScalingPoint{Writers: n})
 	}
@@ -98,7 +112,7 @@ func FsyncScaling(ctx context.Context, o FsyncScalingOptions) (result FsyncScali
 	return result, nil
 }
 
-func (p *ScalingPoint) measure(ctx context.Context, o FsyncScalingOptions, path string, disk flushCounter) (err error) {
+func (p *ScalingPoint) measure(ctx context.Context, o FsyncScalingOptions, path string, disk blockDisk) (err error) {
 	fds, closeAll, err := openEach(p.Writers, func(int) string { return path })
 	if err != nil {
 		return err

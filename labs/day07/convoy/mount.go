@@ -24,6 +24,13 @@ func mountOf(dir string) string {
 	return mountIn(string(text), device)
 }
 
+// FilesystemType returns the type of the file system of dir, "ext4"; "" if its
+// mount is not found.
+func FilesystemType(dir string) string {
+	kind, _, _ := strings.Cut(mountOf(dir), " ")
+	return kind
+}
+
 func mountIn(mountinfo, device string) string {
 	for _, line := range strings.Split(mountinfo, "\n") {
 		mount, super, found := strings.Cut(line, " - ")

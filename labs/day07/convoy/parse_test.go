@@ -18,7 +18,7 @@ func TestSymbols(t *testing.T) {
 		{"clone", "0000 t inode_lock.isra.0\n", 0, 1, 0, false},
 		{"longer name", "0000 t inode_lock_nested\n", 0, 0, 0, false},
 		{"module", "0000 t ext4_file_write_iter\t[ext4]\n", 0, 0, 1, false},
-		{"kprobes", "0000 T register_kprobe\n", 0, 0, 1, true},
+		{"kprobes", "0000 T register_kprobe\n", 0, 0, 0, true},
 		{"broken", "inode_lock\nffff inode_lock\nffff TT inode_lock\n\n", 0, 0, 0, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

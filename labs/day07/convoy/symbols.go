@@ -12,13 +12,15 @@ import (
 // inodeLock is the function that the lesson attaches a kprobe to.
 const inodeLock = "inode_lock"
 
-// relatedSymbols are what a probe could hold on to instead: the functions on the
-// path of an append, and the entry point of kprobes themselves.
+// writeIter ends the name of the function that writes a file of one type of file
+// system: ext4_file_write_iter.
+const writeIter = "_file_write_iter"
+
+// relatedSymbols are what a probe could hold on to instead: functions that an
+// append passes on its way to the inode lock, each type of file system by its own.
 var relatedSymbols = []string{
-	"down_write", "up_write", "rwsem_down_write_slowpath", "lock_two_nondirectories",
-	"vfs_write", "ext4_file_write_iter", "ext4_buffered_write_iter", "xfs_file_write_iter",
-	"btrfs_file_write_iter", "generic_file_write_iter", registerKprobe,
-	"__tracepoint_contention_begin", "__traceiter_contention_begin",
+	"vfs_write", "down_write",
+	"ext4" + writeIter, "xfs" + writeIter, "btrfs" + writeIter,
 }
 
 // registerKprobe is built only with CONFIG_KPROBES.
@@ -35,7 +37,7 @@ type Symbol struct {
 type InodeLockSymbolResult struct {
 	Exact    []Symbol // named inode_lock
 	Variants []Symbol // inode_lock.constprop.0 and the like: clones that the compiler made
-	Related  []Symbol // of the path of an append
+	Related  []Symbol // functions that an append passes, on one type of file system or another
 	Kprobes  bool     // the kernel has register_kprobe
 	Symbols  int      // how many were looked at
 }
@@ -83,10 +85,22 @@ func (r *InodeLockSymbolResult) add(s Symbol) {
 		r.Exact = append(r.Exact, s)
 	case strings.HasPrefix(s.Name, inodeLock+"."):
 		r.Variants = append(r.Variants, s)
-	case slices.Contains(relatedSymbols, s.Name):
+	case slices.Contains(relatedSymbols, s.Name) && (s.Type == 'T' || s.Type == 't'):
 		r.Related = append(r.Related, s)
 	}
 	if s.Name == registerKprobe {
 		r.Kprobes = true
 	}
+}
+
+// OnPath names the symbols that an append to that type of file system passes.
+func (r InodeLockSymbolResult) OnPath(filesystem string) []string {
+	var names []string
+	for _, s := range r.Related {
+		of, typed := strings.CutSuffix(s.Name, writeIter)
+		if (!typed || of == filesystem) && !slices.Contains(names, s.Name) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }

@@ -70,13 +70,13 @@ func VerdictInodeLock(shared, own Locks) Verdict {
 }
 
 // VerdictFIFO judges inode-lock-is-fifo by the share of waits for the inode lock
-// that were overtaken. The probe counts only overtakings that are certain, so a
-// share below the limit is weaker evidence than one above it.
+// that were overtaken. The probe counts only overtakings that are certain, a
+// lower bound: a share above the limit refutes, one below it decides nothing.
 func VerdictFIFO(l Locks) Verdict {
-	if l.InodeWaits < waitsMin {
-		return Inconclusive
+	if l.InodeWaits >= waitsMin && OvertakenShare(l).Lo >= overtakenShareLimit {
+		return Refuted
 	}
-	return below(OvertakenShare(l), overtakenShareLimit)
+	return Inconclusive
 }
 
 // OvertakenShare is the 95% Wilson score interval of the share of waits that
@@ -108,9 +108,10 @@ func VerdictLinear(shared, own Range) Verdict {
 	return Inconclusive
 }
 
-// VerdictKprobe judges kprobe-inode-lock.
+// VerdictKprobe judges kprobe-inode-lock: it takes the function and a kernel
+// that can put kprobes on functions.
 func VerdictKprobe(r InodeLockSymbolResult) Verdict {
-	if len(r.Exact) > 0 {
+	if len(r.Exact) > 0 && r.Kprobes {
 		return Held
 	}
 	return Refuted

@@ -50,7 +50,7 @@ func (o WritersOptions) window(threads int) time.Duration {
 func QuickWriters(dir string) WritersOptions {
 	return WritersOptions{
 		Dir: dir, Threads: []int{1, 2, 8, 64}, Layouts: []Layout{SharedFile, OwnFiles},
-		Rounds: 3, LockRounds: 1, Window: 40 * time.Millisecond, RecordBytes: 128,
+		Rounds: 5, LockRounds: 1, Window: 25 * time.Millisecond, RecordBytes: 128,
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 	killTenants  = 24
 	killDelayMax = 60 * time.Millisecond // between the first acknowledgement and the kill
 	killRounds   = 8                     // kills in a row of one log
+	firstAckMax  = 10 * time.Second      // from a child's start to its first acknowledgement
 	ackLen       = 12
 )
 
@@ -135,6 +136,8 @@ func killOne(ctx context.Context, o Options, dir string, acked map[uint32]uint64
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("crashtest: start child: %w", err)
 	}
+	silent := time.AfterFunc(firstAckMax, func() { _ = cmd.Process.Kill() })
+	defer silent.Stop()
 	var timer *time.Timer
 	n := 0
 	for {
@@ -144,6 +147,7 @@ func killOne(ctx context.Context, o Options, dir string, acked map[uint32]uint64
 		}
 		n++
 		if timer == nil {
+			silent.Stop()
 			timer = time.AfterFunc(delay, func() { _ = cmd.Process.Kill() })
 		}
 		tenant, seq := binary.LittleEndian.Uint32(ack[0:]), binary.LittleEndian.Uint64(ack[4:])
@@ -156,6 +160,9 @@ func killOne(ctx context.Context, o Options, dir string, acked map[uint32]uint64
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL && n > 0 {
 		return ctx.Err()
+	}
+	if n == 0 && exit != nil && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL && ctx.Err() == nil {
+		return fmt.Errorf("crashtest: child was killed without an acknowledgement; it has %v for the first: %s", firstAckMax, stderr.text)
 	}
 	return fmt.Errorf("crashtest: child ended by itself after %d acknowledgements: %v: %s", n, err, stderr.text)
 }
