@@ -41,7 +41,7 @@ func (v *view) figures() []chart.Chart {
 func (v *view) throughputBars(point string) chart.Chart {
 	c := chart.Chart{
 		Name: stem("throughput", point), Title: "Throughput at " + point,
-		Caption: "Verified answers per second: median over trials with its 95% interval. Higher is better.",
+		Caption: "Verified answers per second: median over trials with its 95% interval (of five trials: 94%). Higher is better.",
 		X:       chart.Axis{Label: "answers per second →", Unit: quantity.PerS, Zero: true},
 	}
 	measured := false
@@ -115,7 +115,7 @@ func (v *view) eachLatency(point string, add func(chart.Line, place)) {
 func (v *view) scaling(over curve) chart.Chart {
 	c := chart.Chart{
 		Name: stem("scaling", over.name), Title: "Throughput by " + words(over.name),
-		Caption: "Median over trials; the band is its 95% interval. Higher is better.",
+		Caption: "Median over trials; the band is its 95% interval (of five trials: 94%). Higher is better.",
 		X:       chart.Axis{Label: words(over.name) + " →", Unit: unitOfKey(over.key), Scale: chart.Log},
 		Y:       chart.Axis{Label: "answers per second (log) — higher is better", Unit: quantity.PerS, Scale: chart.Log},
 	}
@@ -140,7 +140,7 @@ func (v *view) scaling(over curve) chart.Chart {
 func (v *view) throughputLatency(over curve) chart.Chart {
 	c := chart.Chart{
 		Name: stem("throughput-latency", over.name), Title: "p99 latency against throughput, by " + words(over.name),
-		Caption: "One dot per sweep point: median over trials; the band is the 95% interval of the p99. Lower and further right is better.",
+		Caption: "One dot per sweep point: median over trials; the band is the 95% interval (of five trials: 94%) of the p99. Lower and further right is better.",
 		X:       chart.Axis{Label: "answers per second (log) →", Unit: quantity.PerS, Scale: chart.Log},
 		Y:       chart.Axis{Label: "p99 latency (log) — lower is better", Unit: quantity.Ns, Scale: chart.Log},
 	}

@@ -62,7 +62,7 @@ func status(s string) cell {
 func (v *view) headlineTable(point string) table {
 	t := table{
 		ID: stem("contenders", point), Title: "Contenders at " + point,
-		Note:    "Throughput: verified answers, median over trials with its 95% interval; higher is better. Latency: median over trials, from the intended send time; lower is better.",
+		Note:    "Throughput: verified answers, median over trials with its 95% interval (of five trials: 94%); higher is better. Latency: median over trials, from the intended send time; lower is better.",
 		Columns: []column{{"contender", false}, {"role", false}, {"throughput ↑", true}, {"p50 ↓", true}, {"p99 ↓", true}, {"p99.9 ↓", true}, {"acknowledges", false}},
 	}
 	for _, c := range v.Contenders {

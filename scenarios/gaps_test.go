@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nexuscore-labs/nexus/bpf"
 	"github.com/nexuscore-labs/nexus/loadgen"
@@ -163,5 +164,36 @@ func TestSameRun(t *testing.T) {
 	now.Cgroups = false
 	if err := then.sameRun(&now); err == nil || !strings.Contains(err.Error(), "the contenders' cgroups (on, now off)") {
 		t.Errorf("without cgroups: %v", err)
+	}
+}
+
+// Open-loop trials of a contender that is too slow are valid, show its own pace,
+// and say that it is overloaded; those of one that keeps up don't.
+func TestOverloadedTrials(t *testing.T) {
+	s := testScenario("honest", "slow")
+	p := &s.Points[0]
+	p.Arrival, p.RatePerS, p.InFlightMax, p.Timeout = "poisson", 4000, 1000, 10*time.Second
+	result, err := runTest(t, Options{Scenario: s})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, trial := range result.Trials {
+		if trial.Status == trialInvalid {
+			t.Logf("%s is invalid: %s", trial.Contender, trial.Reason) // by the machine, as far as this test goes
+			continue
+		}
+		// Slow takes 2 ms for each request of a connection, and has two.
+		if slow := trial.Contender == "slow"; slow && (!trial.Overloaded || trial.ThroughputPerS > 1200 || trial.ThroughputPerS == 0) {
+			t.Errorf("slow: overloaded %v with %.0f/s", trial.Overloaded, trial.ThroughputPerS)
+		}
+	}
+	for _, point := range result.Points {
+		if point.Contender == "slow" && point.Overloaded != point.Trials {
+			t.Errorf("%d of %d trials of slow are overloaded", point.Overloaded, point.Trials)
+		}
+		// A busy machine may hold up one trial of a healthy server.
+		if point.Contender == "honest" && point.Trials > 2 && point.Overloaded == point.Trials {
+			t.Errorf("honest is overloaded in all %d trials", point.Trials)
+		}
 	}
 }

@@ -6,19 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"syscall"
 	"time"
 
-	"github.com/nexuscore-labs/nexus/bpf"
 	"github.com/nexuscore-labs/nexus/loadgen"
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/reports"
 )
-
-// stealShareMax is how much of the measured CPUs' time the hypervisor may take
-// before a trial is invalid.
-const stealShareMax = 0.05
 
 // bench is what trials need and share.
 type bench struct {
@@ -219,104 +213,6 @@ func generatorImpossible(err error) bool {
 	return errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOMEM)
 }
 
-// watch measures the contender and the machine over the measured part of a
-// trial.
-type watch struct {
-	t       *trialRun
-	sampler *machine.Sampler
-
-	mu      sync.Mutex
-	started bool
-	stopped bool
-	probed  bool // the probes are on
-	before  usage
-	err     error
-}
-
-// measure is loadgen.Config.OnMeasure.
-func (w *watch) measure(begins bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	switch {
-	case w.stopped:
-	case begins:
-		w.start()
-	case w.started:
-		w.stop()
-	}
-}
-
-// result ends what still goes on, and says what failed. It must come before the
-// contender is stopped.
-func (w *watch) result() error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.started && !w.stopped {
-		w.stop()
-	}
-	w.stopped = true
-	if w.err != nil {
-		return fmt.Errorf("measure the contender: %w", w.err)
-	}
-	return nil
-}
-
-func newWatch(t *trialRun) *watch {
-	options := machine.SamplerOptions{CPUs: t.cpus.Contender}
-	if t.group != nil {
-		options.OwnNs = func() (int64, error) { return machine.CgroupCPUNs(t.group.Path) }
-	}
-	return &watch{t: t, sampler: machine.NewSampler(options)}
-}
-
-func (w *watch) start() {
-	w.started = true
-	if w.probing() {
-		w.err = w.t.probes.Start(w.t.group.ID)
-		w.probed = w.err == nil
-	}
-	var err error
-	w.before, err = readUsage(w.t.child.cmd.Process.Pid, w.t.group)
-	w.err = errors.Join(w.err, err, w.sampler.Start())
-}
-
-func (w *watch) probing() bool {
-	return w.t.probes != nil && w.t.group != nil && !w.t.slot.probesOff
-}
-
-// stop takes the last readings and puts them into the trial.
-func (w *watch) stop() {
-	w.stopped = true
-	after, err := readUsage(w.t.child.cmd.Process.Pid, w.t.group)
-	readings, samplerErr := w.sampler.Stop()
-	if w.probed {
-		snapshot, stopErr := w.t.probes.Stop()
-		err = errors.Join(err, stopErr)
-		if stopErr == nil {
-			w.t.kernel(snapshot)
-		}
-	}
-	w.err = errors.Join(w.err, err, samplerErr)
-	if w.err != nil {
-		return
-	}
-	w.t.trial.Resources = after.since(w.before)
-	w.t.trial.Resources.StealNs = readings.StealNs
-	for _, text := range append(w.before.unseen, after.unseen...) {
-		if !contains(w.t.unseen, text) {
-			w.t.unseen = append(w.t.unseen, text)
-		}
-	}
-	for _, reason := range readings.Invalid {
-		w.t.invalid(reason)
-	}
-	limit := stealShareMax * float64(readings.ElapsedNs) * float64(len(w.t.cpus.Contender))
-	if steal := float64(readings.StealOwnNs); steal > limit {
-		w.t.invalid(fmt.Sprintf("the hypervisor took %.1f%% of the contender's CPUs, at most %.0f%% are allowed",
-			100*steal/(limit/stealShareMax), 100*stealShareMax))
-	}
-}
-
 // invalid marks the trial as not to be trusted.
 func (t *trialRun) invalid(reason string) {
 	t.trial.Status = trialInvalid
@@ -324,29 +220,6 @@ func (t *trialRun) invalid(reason string) {
 		reason = t.trial.Reason + "; " + reason
 	}
 	t.trial.Reason = reason
-}
-
-// kernel puts what the probes counted into the trial.
-func (t *trialRun) kernel(snapshot bpf.Snapshot) {
-	for i := range snapshot.Histograms {
-		h := &snapshot.Histograms[i]
-		out := reports.KernelHistogram{
-			Probe: h.Probe, Label: h.Label, Unit: h.Unit, Count: h.Count(), Sum: float64(h.Sum),
-			P50: h.Quantile(0.5), P99: h.Quantile(0.99), Max: float64(h.Max()),
-		}
-		for _, bucket := range h.Buckets() {
-			out.Buckets = append(out.Buckets, reports.KernelBucket{Lo: float64(bucket.Lo), Hi: float64(bucket.Hi), Count: bucket.Count})
-		}
-		t.trial.Kernel = append(t.trial.Kernel, out)
-	}
-	for _, text := range snapshot.NotMeasured {
-		if !contains(t.unseen, text) {
-			t.unseen = append(t.unseen, text)
-		}
-	}
-	for _, c := range snapshot.Counters {
-		t.trial.KernelCounts = append(t.trial.KernelCounts, reports.KernelCount{Probe: c.Probe, Label: c.Label, Value: c.Value, Unit: c.Unit})
-	}
 }
 
 // record puts what the generator measured into the trial.

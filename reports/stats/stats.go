@@ -18,7 +18,7 @@ type Interval struct {
 	Center     float64 `json:"center"`
 	Lo         float64 `json:"lo"`
 	Hi         float64 `json:"hi"`
-	Confidence float64 `json:"confidence"` // 0.95
+	Confidence float64 `json:"confidence"` // 0.95; less for fewer than six values, see MedianCI
 	N          int     `json:"n"`          // trials or pairs behind it
 }
 
