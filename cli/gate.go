@@ -33,7 +33,7 @@ func newGate(term *terminal) *cobra.Command {
 			"ones to confirm before it says red. Ratios subject/baseline are compared on any machine,\n" +
 			"absolute numbers only on the baseline's. Whatever is missing, empty, invalid or stale fails.\n\n" +
 			"Exit codes: 0 no regression, 1 regression confirmed, 2 the baseline or a run can't be used,\n" +
-			"5 suspected and not confirmed, or too noisy to tell.",
+			"5 a run is invalid, a regression is suspected and not confirmed, or it is too noisy to tell.",
 		Example: "  nexus gate --day day07\n  nexus gate runs/A runs/B --markdown summary.md --junit gate.xml\n  nexus gate --update --reason 'the log now syncs twice' --day day07",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return flags.gate(cmd.Context(), term, args)
@@ -111,6 +111,10 @@ func (f *gateFlags) newRun(ctx context.Context, term *terminal) (*reports.Result
 func (f *gateFlags) decide(ctx context.Context, term *terminal, baseline *reports.Baseline, runs []*reports.Result, mayRun bool) (*reports.GateReport, error) {
 	for {
 		report, err := reports.Decide(baseline, runs, time.Now(), f.options)
+		var known coded
+		if errors.As(err, &known) {
+			return nil, err
+		}
 		if err != nil {
 			return nil, codeError{err, exitUsage}
 		}
