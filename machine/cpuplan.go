@@ -27,8 +27,8 @@ type CPUPlan struct {
 // With four or more, CPU order decides: the lowest is left to the system (it
 // takes most interrupts), the generator gets at most a quarter of the rest from
 // the top, the contender what lies between. With two or three the lowest is the
-// contender's and the highest the generator's: interrupts then disturb the
-// contender alone, for every contender alike. NUMA is not looked at.
+// contender's and the highest the generator's. The CPU that takes the data disk's
+// interrupts is never the generator's. NUMA is not looked at.
 func PlanCPUs() (CPUPlan, error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
@@ -40,7 +40,15 @@ func PlanCPUs() (CPUPlan, error) {
 			allowed = append(allowed, cpu)
 		}
 	}
-	return planCPUs(allowed)
+	plan, err := planCPUs(allowed)
+	if err != nil {
+		return plan, err
+	}
+	base, err := TempBase()
+	if err != nil {
+		return plan, nil // the run says so when it needs the folder
+	}
+	return plan.favourContender(diskInterruptCPU(base)), nil
 }
 
 func planCPUs(allowed []int) (CPUPlan, error) {
