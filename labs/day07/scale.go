@@ -18,8 +18,11 @@ import (
 	"github.com/nexuscore-labs/nexus/systems/seglog"
 )
 
-// scaleRounds are how often the tenants append at once, each time to a new log.
-const scaleRounds = 3
+// sized(env.Mode, scaleRoundsQuick, scaleRoundsFull) are how often the tenants append at once, each time to a new log.
+const (
+	sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Quick = 1 // the p99 is a hundred times the limit: one round shows it
+	sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Full  = 3
+)
 
 // scaleRound is one repetition, all from the common start, ns.
 type scaleRound struct {
@@ -31,13 +34,13 @@ type scaleRound struct {
 func checkScaleClaim(ctx context.Context, env scenarios.CheckEnv) (scenarios.CheckResult, error) {
 	tenants := int(env.Params["tenants"])
 	var rounds []scaleRound
-	for n := range scaleRounds {
+	for n := range sized(env.Mode, sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Quick, sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Full) {
 		round, err := appendAtOnce(ctx, filepath.Join(env.Dir, fmt.Sprintf("%s-%d", storeName, n)), tenants, env.Seed)
 		if err != nil {
 			return scenarios.CheckResult{}, fmt.Errorf("%d tenants at once: %w", tenants, err)
 		}
 		rounds = append(rounds, round)
-		env.Progress(n+1, scaleRounds)
+		env.Progress(n+1, sized(env.Mode, scaleRoundsQuick, scaleRoundsFull))
 	}
 	return scenarios.CheckResult{Claims: []reports.ClaimResult{scaleClaim(tenants, rounds)}}, nil
 }
