@@ -18,11 +18,9 @@ import (
 	"github.com/nexuscore-labs/nexus/systems/seglog"
 )
 
-// sized(env.Mode, scaleRoundsQuick, scaleRoundsFull) are how often the tenants append at once, each time to a new log.
-const (
-	sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Quick = 1 // the p99 is a hundred times the limit: one round shows it
-	sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Full  = 3
-)
+// scaleRounds are how often the tenants append at once, each time to a new log.
+// The p99 is a hundred times the limit, so one round shows it.
+func scaleRounds(mode string) int { return sized(mode, 1, 3) }
 
 // scaleRound is one repetition, all from the common start, ns.
 type scaleRound struct {
@@ -34,13 +32,14 @@ type scaleRound struct {
 func checkScaleClaim(ctx context.Context, env scenarios.CheckEnv) (scenarios.CheckResult, error) {
 	tenants := int(env.Params["tenants"])
 	var rounds []scaleRound
-	for n := range sized(env.Mode, sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Quick, sized(env.Mode, scaleRoundsQuick, scaleRoundsFull)Full) {
+	wanted := scaleRounds(env.Mode)
+	for n := range wanted {
 		round, err := appendAtOnce(ctx, filepath.Join(env.Dir, fmt.Sprintf("%s-%d", storeName, n)), tenants, env.Seed)
 		if err != nil {
 			return scenarios.CheckResult{}, fmt.Errorf("%d tenants at once: %w", tenants, err)
 		}
 		rounds = append(rounds, round)
-		env.Progress(n+1, sized(env.Mode, scaleRoundsQuick, scaleRoundsFull))
+		env.Progress(n+1, wanted)
 	}
 	return scenarios.CheckResult{Claims: []reports.ClaimResult{scaleClaim(tenants, rounds)}}, nil
 }
