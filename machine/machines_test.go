@@ -84,7 +84,7 @@ func trees(archive *txtar.Archive) (before, after fstest.MapFS, want []byte) {
 // describe is what this package finds on a machine that it only sees in files.
 func describe(t *testing.T, before, after fs.FS) string {
 	t.Helper()
-	facts := inspectTree(before, "/work/runs")
+	facts := inspectTree(before, "/data/runs")
 	facts.Arch = "-" // the test's own
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s, kernel %s, %s\n", facts.Distro, facts.Kernel, facts.Virtual)
