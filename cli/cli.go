@@ -14,6 +14,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/nexuscore-labs/nexus/reports"
 )
 
 // Exit codes, the same for every command.
@@ -129,6 +131,19 @@ func width(w io.Writer) int {
 		return 0
 	}
 	return columns
+}
+
+// plainWidth is for output that is no terminal: a log or a file, where the
+// tables should not be cut.
+const plainWidth = 132
+
+// options are how reports write to this terminal.
+func (t *terminal) options() reports.TerminalOptions {
+	columns := width(t.stdout)
+	if columns == 0 {
+		columns = plainWidth
+	}
+	return reports.TerminalOptions{Colour: colour(t.stdout), Width: columns}
 }
 
 // colour reports whether w takes colour: a terminal, and NO_COLOR unset.

@@ -75,7 +75,7 @@ func numbered(path string, i, of int) string {
 
 func (t *terminal) printComparison(c *reports.Comparison, htmlPath, markdownPath string) error {
 	if !t.json {
-		if err := c.Terminal(t.stdout, reports.TerminalOptions{Colour: colour(t.stdout), Width: width(t.stdout)}); err != nil {
+		if err := c.Terminal(t.stdout, t.options()); err != nil {
 			return err
 		}
 	}

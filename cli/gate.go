@@ -151,7 +151,7 @@ func (f *gateFlags) print(term *terminal, report *reports.GateReport) error {
 	if term.json {
 		err = term.printJSON(report)
 	} else {
-		err = report.Terminal(term.stdout, reports.TerminalOptions{Colour: colour(term.stdout), Width: width(term.stdout)})
+		err = report.Terminal(term.stdout, term.options())
 	}
 	if err != nil {
 		return err

@@ -90,7 +90,7 @@ func (t *terminal) printResult(folder string, result *reports.Result) error {
 		_, err = t.stdout.Write(text)
 		return err
 	}
-	if err := reports.Summary(t.stdout, result, reports.TerminalOptions{Colour: colour(t.stdout), Width: width(t.stdout)}); err != nil {
+	if err := reports.Summary(t.stdout, result, t.options()); err != nil {
 		return err
 	}
 	fmt.Fprintf(t.stdout, "\nreport: %s\n", filepath.Join(folder, "report.html"))
