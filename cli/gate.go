@@ -61,6 +61,12 @@ func (f *gateFlags) gate(ctx context.Context, term *terminal, args []string) err
 	if path == "" {
 		path = reports.BaselinePath(".", lab.Day)
 	}
+	var baseline *reports.Baseline
+	if !f.update { // before a run is made for nothing
+		if baseline, err = reports.LoadBaseline(path); err != nil {
+			return f.failed(lab.Day, codeError{err, exitUsage})
+		}
+	}
 	runs, err := f.runs(ctx, term, args)
 	if err != nil {
 		return f.failed(lab.Day, err)
@@ -71,10 +77,6 @@ func (f *gateFlags) gate(ctx context.Context, term *terminal, args []string) err
 		}
 		fmt.Fprintf(term.stderr, "the baseline is now %s: commit it\n", path)
 		return nil
-	}
-	baseline, err := reports.LoadBaseline(path)
-	if err != nil {
-		return f.failed(lab.Day, codeError{err, exitUsage})
 	}
 	report, err := f.decide(ctx, term, baseline, runs, len(args) == 0)
 	if err != nil {

@@ -17,6 +17,9 @@ import (
 // resultFile is the result in a run's folder.
 const resultFile = "result.json"
 
+// reportFile is written for a run that was finished.
+const reportFile = "report.html"
+
 func newReport(term *terminal) *cobra.Command {
 	var summaryOnly bool
 	var publish string
@@ -93,7 +96,11 @@ func (t *terminal) printResult(folder string, result *reports.Result) error {
 	if err := reports.Summary(t.stdout, result, t.options()); err != nil {
 		return err
 	}
-	fmt.Fprintf(t.stdout, "\nreport: %s\n", filepath.Join(folder, "report.html"))
+	switch result.Verdict {
+	case reports.VerdictInconclusive, reports.VerdictInvalid:
+		fmt.Fprintln(t.stdout, "\nThis says nothing against the lab: run it again with nothing else running, or in full mode, which has more trials.")
+	}
+	fmt.Fprintf(t.stdout, "\nreport: %s\n", filepath.Join(folder, reportFile))
 	return nil
 }
 
@@ -127,7 +134,8 @@ func loadRun(args []string) (folder string, result *reports.Result, err error) {
 // newestRun is the folder below dir whose result is the youngest, of the lab
 // with the given prefix if there is one.
 func newestRun(dir, prefix string) (string, error) {
-	results, err := filepath.Glob(filepath.Join(dir, prefix+"*", resultFile))
+	// An interrupted run has a result and no report.
+	results, err := filepath.Glob(filepath.Join(dir, prefix+"*", reportFile))
 	if err != nil {
 		return "", err
 	}

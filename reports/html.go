@@ -81,7 +81,7 @@ func (v *view) kicker() string {
 func verdictText(v Verdict) string {
 	meaning := map[Verdict]string{
 		VerdictPass: "✓ PASS", VerdictFail: "✗ FAIL",
-		VerdictInconclusive: "? INCONCLUSIVE: the intervals straddle a limit",
+		VerdictInconclusive: "? INCONCLUSIVE: a gate is not settled",
 		VerdictInvalid:      "! INVALID: this measurement must not be trusted",
 	}
 	return meaning[v]

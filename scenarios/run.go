@@ -16,7 +16,7 @@ import (
 
 // Bounds of a run.
 const (
-	repeatsMax     = 2   // of an invalid trial
+	repeatsMax     = 4   // of an invalid trial
 	repeatShareMax = 0.3 // of the planned trials, so that a restless machine doesn't double the run
 	failuresMax    = 2   // after which a contender's other trials are left out
 	trialOverhead  = 200 * time.Millisecond
