@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -16,6 +17,13 @@ import (
 
 // reapCommand is the process that outlives a run which is killed.
 const reapCommand = "reap"
+
+// dyingMax bounds the wait for a killed run to be dead, dyingPoll is how often it
+// is looked at.
+const (
+	dyingMax  = 30 * time.Second
+	dyingPoll = 5 * time.Millisecond
+)
 
 // dismissal tells the reaper that the run has tidied up by itself.
 var dismissal = []byte("done")
@@ -57,9 +65,18 @@ func newReap() *cobra.Command {
 // reap reads until the other end is closed: by dismissal, or by the death of
 // the run. The context is not the command line's: a signal must not stop it.
 func reap(from io.Reader) error {
+	run, err := machine.OwnerOf(os.Getppid())
+	if err != nil {
+		return fmt.Errorf("reap: look at the run: %w", err)
+	}
 	said, err := io.ReadAll(io.LimitReader(from, int64(len(dismissal))))
 	if err == nil && string(said) == string(dismissal) {
 		return nil
+	}
+	// A dying process closes its files before it is dead, and what belongs to
+	// the living is left alone.
+	for deadline := time.Now().Add(dyingMax); run.Liveness() == machine.Live && time.Now().Before(deadline); {
+		time.Sleep(dyingPoll)
 	}
 	_, cleanErr := machine.Clean(context.Background(), machine.CleanOptions{})
 	return errors.Join(err, cleanErr)
