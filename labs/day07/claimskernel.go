@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/nexuscore-labs/nexus/labs/day07/convoy"
 	"github.com/nexuscore-labs/nexus/reports"
@@ -66,11 +65,7 @@ func checkKernelClaims(ctx context.Context, env scenarios.CheckEnv) (scenarios.C
 		return found, err
 	}
 	found.Claims = append(found.Claims, probing, queue)
-	rates, err := boundedSwitchRate(ctx, sized(env.Mode, convoy.QuickSwitchRate(), convoy.FullSwitchRate()))
-	if errors.Is(err, errSwitchRateStuck) {
-		found.Claims = append(found.Claims, unmeasured("switch-budget", err))
-		return found, nil
-	}
+	rates, err := convoy.SwitchRate(ctx, sized(env.Mode, convoy.QuickSwitchRate(), convoy.FullSwitchRate()))
 	if err != nil {
 		return found, err
 	}
@@ -118,28 +113,4 @@ func bestRate(r convoy.SwitchRateResult, space convoy.Space) string {
 		return "not measured"
 	}
 	return fmt.Sprintf("%s (%s)", quantity.Of("per_s").Format(best.Max()), best.Method)
-}
-
-// errSwitchRateStuck says that the pair of threads did not start: seen once in
-// some hundred runs, under real-time priority on a busy virtual CPU.
-var errSwitchRateStuck = errors.New("the pair of threads did not finish within 60 s on this machine")
-
-// boundedSwitchRate keeps an experiment with real-time threads from holding up
-// the run for ever.
-func boundedSwitchRate(ctx context.Context, o convoy.SwitchRateOptions) (convoy.SwitchRateResult, error) {
-	type outcome struct {
-		result convoy.SwitchRateResult
-		err    error
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		result, err := convoy.SwitchRate(ctx, o)
-		done <- outcome{result, err}
-	}()
-	select {
-	case got := <-done:
-		return got.result, got.err
-	case <-time.After(60 * time.Second):
-		return convoy.SwitchRateResult{}, errSwitchRateStuck
-	}
 }

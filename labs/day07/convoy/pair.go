@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -80,6 +81,13 @@ func runPair(method SwitchMethod, space Space, cpu int, length time.Duration) (r
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	// A thread of the pair never comes back to Go's scheduler, so a collection
+	// that began meanwhile would wait for it with the whole process stopped, this
+	// thread too, for ever. Setting the percentage ends none that is under way;
+	// GC does.
+	percent := debug.SetGCPercent(-1)
+	defer debug.SetGCPercent(percent)
+	runtime.GC()
 	// Each of two threads keeps its P for as long as it runs.
 	before := runtime.GOMAXPROCS(runtime.NumCPU() + 2)
 	defer runtime.GOMAXPROCS(before)
