@@ -80,6 +80,7 @@ func (r *runner) judge(out *Result, sum *counts, ownLagNs int64, clockStep time.
 	}
 	if r.cfg.Arrival != "closed" && full {
 		r.judgeRate(out, invalid)
+		r.judgeArrivals(out, invalid)
 	}
 	if limit := lagLimit(out.Latency); r.cfg.Arrival != "closed" && ownLagNs > limit {
 		out.Saturated = true

@@ -31,6 +31,7 @@ type recorder struct {
 	counts
 	latency, service, lag *hdrhistogram.Histogram
 	ownLag                *hdrhistogram.Histogram // of requests that nothing held up: the generator's own
+	departures            departures
 	tick                  *hdrhistogram.Histogram
 	tickEndNs             int64
 	firstWrong            string
@@ -80,6 +81,7 @@ func (r *recorder) departed(s *slot) {
 	r.sent++
 	lag := s.sentNs - s.intendedNs
 	record(r.lag, lag)
+	r.departures.note(s.intendedNs, s.sentNs)
 	if s.waited {
 		r.waited++
 	} else {

@@ -215,6 +215,9 @@ func (r *runner) build(i int, w *worker) error {
 		}
 	}
 	w.due = make(due, 0, len(mine))
+	if !w.closed {
+		w.rec.departures = newDepartures(&cfg, len(mine))
+	}
 	w.set, err = ring.New(ring.Options{Conns: len(mine), Target: r.address}, w)
 	return err
 }
