@@ -10,18 +10,25 @@ import (
 // its bounds to vary by less than the distance of neighbouring values.
 const Resamples = 10_000
 
-// MedianCI is the median of the values with its 95% percentile bootstrap
-// interval. Equal values and seed give the equal interval. It is not Valid for
-// fewer than two values or when any is not finite.
+// MedianCI is the median of the values with the interval that covers best at
+// their number. It is not Valid for fewer than two values or when any is not
+// finite.
 //
-// Below six values the bounds are the smallest and the largest value, because
-// more than 2.5% of the resamples have either as their median. The whole range
+// From six values on it is InterpolatedCI, whose coverage is 93.5% to 96% for
+// every distribution and number tried (`nexus selftest statistics` prints it).
+// The percentile bootstrap, which this was before, covers 87% at seven values
+// and 92% to 97% elsewhere. Up to five values it is the whole range, which
 // misses the median of a continuous distribution with the chance 2^(1-n), that
-// all values fall on one side of it, and Confidence says so: 0.9375 for five.
+// all values fall on one side of it; Confidence says so: 0.9375 for five.
 //
-// Percentile and not BCa: BCa takes its acceleration from the jackknife, which
-// is inconsistent for a median (Efron 1979).
-func MedianCI(values []float64, seed uint64) Interval {
+// The seed is not used any more: nothing is drawn.
+func MedianCI(values []float64, _ uint64) Interval { return InterpolatedCI(values) }
+
+// BootstrapMedianCI is the median with its 95% percentile bootstrap interval.
+// Equal values and seed give the equal interval. It is kept as the measure of
+// MedianCI, which covers better. Percentile and not BCa: BCa takes its
+// acceleration from the jackknife, which is inconsistent for a median (Efron 1979).
+func BootstrapMedianCI(values []float64, seed uint64) Interval {
 	if len(values) < 2 || !allFinite(values) {
 		return invalid(len(values))
 	}
@@ -31,18 +38,10 @@ func MedianCI(values []float64, seed uint64) Interval {
 	for i := range medians {
 		medians[i] = boot.median(sorted)
 	}
-	ci := percentiles(sortedMedian(sorted), medians, len(values))
-	if len(sorted) < wholeRangeBelow {
-		ci.Confidence = 1 - math.Exp2(float64(1-len(sorted)))
-	}
-	return ci
+	return percentiles(sortedMedian(sorted), medians, len(values))
 }
 
-// wholeRangeBelow is the number of values from which on the bootstrap's bounds
-// are no longer the smallest and the largest value.
-const wholeRangeBelow = 6
-
-// RatioCI is the median of subject[i]/against[i] with its bootstrap interval.
+// RatioCI is the median of subject[i]/against[i] with its interval, see MedianCI.
 // Index i is the round that both were measured in, so what disturbed a round
 // disturbs both sides and leaves the ratio. It is not Valid when the counts
 // differ, for fewer than two pairs, for a divisor of 0 or less, a negative
@@ -63,7 +62,9 @@ func RatioCI(subject, against []float64, seed uint64) Interval {
 
 // MedianRatioCI is median(subject)/median(against) with its bootstrap interval,
 // for samples that are not paired: trials of different runs. N is the smaller
-// count. It is not Valid under the same conditions as RatioCI, except that the
+// count. Its simulated coverage is 94% to 97% from five values a side on, also
+// when one side scatters more. The interval of Hodges and Lehmann, which inverts
+// the Mann–Whitney test, is up to 30% narrower and covers 91% in that case. It is not Valid under the same conditions as RatioCI, except that the
 // counts may differ.
 func MedianRatioCI(subject, against []float64, seed uint64) Interval {
 	n := min(len(subject), len(against))
@@ -81,32 +82,6 @@ func MedianRatioCI(subject, against []float64, seed uint64) Interval {
 		ratios[i] = bootOver.median(over) / bootUnder.median(under)
 	}
 	return percentiles(sortedMedian(over)/sortedMedian(under), ratios, n)
-}
-
-// OrderStatCI is the median with the narrowest symmetric interval of order
-// statistics whose coverage, exact for any continuous distribution, is at least
-// 95%; Confidence is that coverage. Five values or fewer can't reach 95%: the
-// interval is then the whole range and Confidence says what that is worth.
-func OrderStatCI(values []float64) Interval {
-	n := len(values)
-	if n < 2 || !allFinite(values) {
-		return invalid(n)
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	rank, tail := 0, math.Exp2(-float64(n))
-	for cumulative, term := tail, tail; ; {
-		// term is P(Binomial(n, 1/2) = rank); cumulative is P(... <= rank).
-		term *= float64(n-rank) / float64(rank+1)
-		cumulative += term
-		if 2*cumulative > 1-Confidence || rank+1 >= n/2 {
-			break
-		}
-		rank, tail = rank+1, cumulative
-	}
-	return Interval{
-		Center: sortedMedian(sorted), Lo: sorted[rank], Hi: sorted[n-1-rank],
-		Confidence: 1 - 2*tail, N: n,
-	}
 }
 
 // percentiles sorts the bootstrap estimates and cuts the interval out of them.
