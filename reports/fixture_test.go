@@ -88,6 +88,10 @@ func newFixture(t testing.TB, seed uint64, speed float64) *Result {
 			}
 		}
 	}
+	r.Warnings = []string{"the run's own doubt (fixture)"}
+	for _, i := range []int{0, 20, 41} {
+		r.Trials[i].Warnings = []string{"a trial's doubt (fixture)"}
+	}
 	void := &r.Trials[3]
 	void.Status, void.Reason = "invalid", "the generator was saturated (fixture)"
 	fixturePointResults(r, seed)

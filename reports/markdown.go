@@ -20,6 +20,9 @@ func (v *view) markdown(plots []plotFile) []byte {
 	if len(v.Reasons) > 0 {
 		line("")
 	}
+	for _, warning := range v.AllWarnings() {
+		line("- **Warning:** %s", markdownText(warning))
+	}
 	for _, sentence := range v.summary() {
 		line("- %s", markdownText(sentence))
 	}

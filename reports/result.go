@@ -42,6 +42,8 @@ type Result struct {
 
 	Verdict Verdict  `json:"verdict"`
 	Reasons []string `json:"reasons"` // why the verdict is not pass; empty when it is
+	// Warnings doubt a number of the run without voiding it, a sentence each.
+	Warnings []string `json:"warnings,omitempty"`
 
 	Contenders       []ContenderResult `json:"contenders"`
 	Gates            []ThresholdResult `json:"gates"`
@@ -142,6 +144,9 @@ type Trial struct {
 	Order     int                `json:"order"`  // position in the run
 	Status    string             `json:"status"` // ok, invalid, failed
 	Reason    string             `json:"reason,omitempty"`
+	// Warnings doubt a number of the trial without voiding it; AllWarnings sums
+	// them up, so equal doubts should be equal texts.
+	Warnings []string `json:"warnings,omitempty"`
 
 	StartedAt      time.Time          `json:"started_at"`
 	ElapsedNs      int64              `json:"elapsed_ns"`

@@ -47,6 +47,9 @@ func Summary(w io.Writer, r *Result, opts TerminalOptions) error {
 		t.line("claims: " + claimCounts(v.Claims))
 	}
 	t.wrapped("oracle: ", fmt.Sprintf("%d checked, %d wrong, %d lost, %d phantom", v.Oracle.Checked, v.Oracle.Wrong, v.Oracle.Lost, v.Oracle.Phantom))
+	for _, warning := range v.AllWarnings() {
+		t.wrapped("warning: ", warning)
+	}
 	for _, not := range v.NotMeasured {
 		t.wrapped("not measured: ", not)
 	}
