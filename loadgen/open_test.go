@@ -47,10 +47,14 @@ func TestOpenLoopOverEveryTransport(t *testing.T) {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
 			t.Parallel()
 			const rate, seconds = 2000.0, 0.3
+			timeout := 20 * time.Second // a crowded machine delays answers for long
+			if c.network == "udp" {
+				timeout = time.Second
+			}
 			r, err := Run(t.Context(), Config{
 				Target: startNull(t, c.network, c.codec), Codec: c.codec, Arrival: c.arrival, RatePerS: rate, BurstLen: 10,
 				Streams: 40, Connections: 10, Warmup: 50 * time.Millisecond, Duration: 300 * time.Millisecond,
-				Timeout: time.Second, Seed: 1, Source: sourceFor(c.codec, 40, 64),
+				Timeout: timeout, Seed: 1, Source: sourceFor(c.codec, 40, 64),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -157,7 +161,7 @@ func TestWhatWaitsIsCounted(t *testing.T) {
 	source := newCountingSource(6)
 	r, err := Run(t.Context(), Config{
 		Target: Target{Network: "tcp", Address: server.Addr().String()}, RatePerS: 2000, Streams: 6, Connections: 2, InFlightMax: 2,
-		Duration: 400 * time.Millisecond, Timeout: 5 * time.Second, Source: source,
+		Duration: 400 * time.Millisecond, Timeout: 20 * time.Second, Source: source,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -182,15 +186,18 @@ func TestWhatWaitsIsCounted(t *testing.T) {
 // A closed loop keeps one request per stream out, and says what it is.
 func TestClosedLoop(t *testing.T) {
 	server := slowServer(t, 200*time.Microsecond)
-	source := newCountingSource(12)
-	r, err := Run(t.Context(), Config{
-		Target: Target{Network: "tcp", Address: server.Addr().String()}, Arrival: "closed", Streams: 12, Connections: 3,
-		Duration: 200 * time.Millisecond, Source: source,
+	var source *countingSource
+	r := untilSent(t, 200*time.Millisecond, func(window time.Duration) *Result {
+		source = newCountingSource(12)
+		r, err := Run(t.Context(), Config{
+			Target: Target{Network: "tcp", Address: server.Addr().String()}, Arrival: "closed", Streams: 12, Connections: 3,
+			Duration: window, Source: source,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkAccounting(t, r)
 	if source.outMax != 1 || r.Completed == 0 {
 		t.Errorf("%d requests of a stream out at once, %d completed", source.outMax, r.Completed)
 	}
@@ -209,7 +216,7 @@ func TestWorkers(t *testing.T) {
 	var ticks []Tick
 	r, err := Run(t.Context(), Config{
 		Target: target, Arrival: "poisson", RatePerS: 4000, Streams: 30, Connections: 5, CPUs: []int{0, 1},
-		Duration: 350 * time.Millisecond, Source: source, Timeout: 3 * time.Second,
+		Duration: 350 * time.Millisecond, Source: source, Timeout: 20 * time.Second,
 		OnTick: func(tick Tick) { ticks = append(ticks, tick) },
 	})
 	if err != nil {
@@ -239,7 +246,7 @@ func intendedAlone(t *testing.T, target Target) uint64 {
 	t.Helper()
 	r, err := Run(t.Context(), Config{
 		Target: target, Arrival: "poisson", RatePerS: 4000, Streams: 30, Connections: 5,
-		Duration: 350 * time.Millisecond, Source: newEchoSource(30, 32), Timeout: 3 * time.Second,
+		Duration: 350 * time.Millisecond, Source: newEchoSource(30, 32), Timeout: 20 * time.Second,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -343,13 +350,16 @@ func TestNetns(t *testing.T) {
 			go serveInOrder(t, c, 0)
 		}
 	}()
-	cfg := Config{Target: Target{Network: "tcp", Address: ns.l.Addr().String(), Netns: ns.path}, RatePerS: 500, Duration: 100 * time.Millisecond, Source: newCountingSource(1)}
-	r, err := Run(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkAccounting(t, r)
-	if r.Intended != 50 || r.Completed == 0 || r.Completed != r.Sent {
+	cfg := Config{Target: Target{Network: "tcp", Address: ns.l.Addr().String(), Netns: ns.path}, RatePerS: 500}
+	r := untilSent(t, 100*time.Millisecond, func(window time.Duration) *Result {
+		cfg.Duration, cfg.Source = window, newCountingSource(1)
+		r, err := Run(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	})
+	if r.Intended != uint64(500*cfg.Duration.Seconds()) || r.Completed == 0 || r.Completed != r.Sent {
 		t.Errorf("%+v", r)
 	}
 	cfg.Target.Netns = filepath.Join(t.TempDir(), "absent")
