@@ -56,19 +56,19 @@ func runCeiling(tb testing.TB, i int, warmup, duration time.Duration, pinned boo
 	return result, server
 }
 
-// untilSent repeats a run with a window ten times as long for as long as none of
-// its requests left in it: on a crowded machine a short one can pass while the
+// untilAnswered repeats a run with a window ten times as long for as long as nothing was
+// answered in it: on a crowded machine a short one can pass while the
 // generator is off its CPU, which says nothing about what is under test.
-func untilSent(t *testing.T, window time.Duration, run func(window time.Duration) *Result) *Result {
+func untilAnswered(t *testing.T, window time.Duration, run func(window time.Duration) *Result) *Result {
 	t.Helper()
 	const windowMax = 30 * time.Second
 	for {
 		r := run(window)
 		checkAccounting(t, r)
-		if r.Sent > 0 || 10*window > windowMax {
+		if r.Answered > 0 || 10*window > windowMax {
 			return r
 		}
-		t.Logf("nothing was sent within %v", window)
+		t.Logf("nothing was answered within %v", window)
 		window *= 10
 	}
 }
@@ -77,7 +77,7 @@ func untilSent(t *testing.T, window time.Duration, run func(window time.Duration
 func TestCeilingsRun(t *testing.T) {
 	for i, c := range ceilings {
 		t.Run(c.name, func(t *testing.T) {
-			r := untilSent(t, 30*time.Millisecond, func(window time.Duration) *Result {
+			r := untilAnswered(t, 30*time.Millisecond, func(window time.Duration) *Result {
 				r, _ := runCeiling(t, i, 0, window, false)
 				return r
 			})

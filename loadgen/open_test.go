@@ -187,7 +187,7 @@ func TestWhatWaitsIsCounted(t *testing.T) {
 func TestClosedLoop(t *testing.T) {
 	server := slowServer(t, 200*time.Microsecond)
 	var source *countingSource
-	r := untilSent(t, 200*time.Millisecond, func(window time.Duration) *Result {
+	r := untilAnswered(t, 200*time.Millisecond, func(window time.Duration) *Result {
 		source = newCountingSource(12)
 		r, err := Run(t.Context(), Config{
 			Target: Target{Network: "tcp", Address: server.Addr().String()}, Arrival: "closed", Streams: 12, Connections: 3,
@@ -351,7 +351,7 @@ func TestNetns(t *testing.T) {
 		}
 	}()
 	cfg := Config{Target: Target{Network: "tcp", Address: ns.l.Addr().String(), Netns: ns.path}, RatePerS: 500}
-	r := untilSent(t, 100*time.Millisecond, func(window time.Duration) *Result {
+	r := untilAnswered(t, 100*time.Millisecond, func(window time.Duration) *Result {
 		cfg.Duration, cfg.Source = window, newCountingSource(1)
 		r, err := Run(t.Context(), cfg)
 		if err != nil {

@@ -54,7 +54,7 @@ func TestHealthyServerIsNotOverloaded(t *testing.T) {
 
 func TestClosedLoopIsNeverOverloaded(t *testing.T) {
 	server := slowServer(t, time.Millisecond)
-	r := untilSent(t, 100*time.Millisecond, func(window time.Duration) *Result {
+	r := untilAnswered(t, 100*time.Millisecond, func(window time.Duration) *Result {
 		r, err := Run(t.Context(), Config{
 			Target: Target{Network: "tcp", Address: server.Addr().String()}, Arrival: "closed", Streams: 12, Connections: 1,
 			Duration: window, Timeout: 20 * time.Second, Source: newCountingSource(12),
@@ -64,7 +64,7 @@ func TestClosedLoopIsNeverOverloaded(t *testing.T) {
 		}
 		return r
 	})
-	if r.Overloaded || r.Completed == 0 {
+	if r.Overloaded || r.Answered == 0 {
 		t.Errorf("overloaded %v, %d answered", r.Overloaded, r.Answered)
 	}
 }
