@@ -79,6 +79,7 @@ func (w *worker) judge(c *conn, s *slot, r *codec.Response) {
 	w.reply = Reply{Status: r.Status, Body: r.Body}
 	switch w.source.Check(s.stream, s.token, &w.reply) {
 	case Right:
+		w.rec.pace.answered(w.nowNs, w.nowNs-s.intendedNs)
 		if w.nowNs >= w.measureNs && w.nowNs < w.endNs {
 			w.rec.arrived++
 		}

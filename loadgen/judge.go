@@ -26,6 +26,7 @@ func (r *runner) result(clockStep time.Duration) *Result {
 		out.Latency.Merge(w.rec.latency)
 		out.Service.Merge(w.rec.service)
 		out.Lag.Merge(w.rec.lag)
+		out.Pace.merge(&w.rec.pace.Pace)
 		out.CPUNs += w.cpuNs
 		out.ElapsedNs = min(out.ElapsedNs, max(w.nowNs-w.measureNs, 0))
 		if out.FirstWrong == "" {

@@ -139,6 +139,7 @@ type Result struct {
 	Lag     *hdrhistogram.Histogram // intended to actual send, ns
 
 	Timeline  []Tick
+	Pace      Pace
 	CPUNs     int64   // of all workers, over the measured part
 	BusyShare float64 // CPU time without idle spinning over wall time, of the busiest worker
 	Saturated bool    // the generator was the bottleneck, not what it measured

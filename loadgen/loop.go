@@ -17,6 +17,7 @@ func (w *worker) run() error {
 	w.nowNs = ring.Now()
 	w.nextHouseNs = w.nowNs
 	w.rec.tickEndNs = w.measureNs + tickNs
+	w.rec.pace.begin(w.measureNs)
 	w.begin()
 	err := w.loop(w.measureNs, false)
 	cpuStartNs, spinStartNs := threadCPUNs(), w.spinNs

@@ -36,6 +36,7 @@ type recorder struct {
 	tickEndNs             int64
 	firstWrong            string
 	firstError            string
+	pace                  *paceRecorder
 	reports               chan<- tickReport
 	spare                 chan *hdrhistogram.Histogram
 }
@@ -48,8 +49,9 @@ type tickReport struct {
 	from  chan<- *hdrhistogram.Histogram
 }
 
-func newRecorder(reports chan<- tickReport) *recorder {
+func newRecorder(reports chan<- tickReport, pace *paceRecorder) *recorder {
 	r := &recorder{
+		pace:    pace,
 		latency: hdrhistogram.New(1, latencyNsMax, latencyDigits),
 		service: hdrhistogram.New(1, latencyNsMax, latencyDigits),
 		lag:     hdrhistogram.New(1, latencyNsMax, latencyDigits),

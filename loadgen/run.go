@@ -45,7 +45,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	stopWatching := context.AfterFunc(ctx, func() { r.stop.Store(true) })
 	defer stopWatching()
 	for range workers {
-		r.workers = append(r.workers, &worker{stop: &r.stop, rec: newRecorder(r.collector.reports), closed: cfg.Arrival == "closed", pinned: len(cfg.CPUs) > 0})
+		r.workers = append(r.workers, &worker{stop: &r.stop, rec: newRecorder(r.collector.reports, newPaceRecorder(cfg.Warmup, cfg.Duration)), closed: cfg.Arrival == "closed", pinned: len(cfg.CPUs) > 0})
 	}
 	var wg sync.WaitGroup
 	for i, w := range r.workers {
