@@ -166,6 +166,7 @@ type Trial struct {
 	KernelCounts   []KernelCount      `json:"kernel_counts,omitempty"`
 	System         map[string]float64 `json:"system,omitempty"` // the contender's own counters, unit last in the name
 	Timeline       []Tick             `json:"timeline,omitempty"`
+	Pace           *Pace              `json:"pace,omitempty"`
 	Events         []Event            `json:"events,omitempty"`
 }
 
@@ -252,6 +253,29 @@ type Tick struct {
 	Completed uint64 `json:"completed"`
 	P50Ns     int64  `json:"p50_ns"`
 	P99Ns     int64  `json:"p99_ns"`
+}
+
+// Pace is the answers over a whole trial, warm-up included, in short equal
+// intervals, and what they say about the trial.
+type Pace struct {
+	IntervalNs   int64    `json:"interval_ns"`
+	MeasuredFrom int      `json:"measured_from"`  // the first interval of the measured part
+	Answered     []uint64 `json:"answered"`       // in each interval
+	LatencySumNs []int64  `json:"latency_sum_ns"` // of those answers, from the intended send time
+	Steady       *Steady  `json:"steady,omitempty"`
+}
+
+// Steady says how steady a trial was, judged by its throughput under a closed
+// loop and by its mean latency under an open one.
+type Steady struct {
+	Signal      string  `json:"signal"`      // throughput or latency
+	FromNs      int64   `json:"from_ns"`     // end of the warm-up by MSER-5, from the measured part's start; negative: before it
+	BiasRatio   float64 `json:"bias_ratio"`  // mean of the measured part over that of the steady part, less 1
+	Late        bool    `json:"late"`        // the warm-up reached into the measured part and moved its mean
+	Never       bool    `json:"never"`       // it still drifted at the end
+	Values      int     `json:"values"`      // intervals in the steady part
+	Independent float64 `json:"independent"` // what they are worth as independent values
+	ErrorRatio  float64 `json:"error_ratio"` // half of the 95% interval of the measured part's mean over the mean, by batch means; 0: not measured
 }
 
 // Event is something that happened during a trial and is marked on its timeline.

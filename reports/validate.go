@@ -122,6 +122,8 @@ func validTrial(t *Trial, contenders map[string]bool) error {
 		return fmt.Errorf("%s: %s without a reason", where, t.Status)
 	case t.Status == "ok" && (t.ThroughputPerS < 0 || t.ElapsedNs <= 0):
 		return fmt.Errorf("%s: ok with throughput %g/s in %d ns", where, t.ThroughputPerS, t.ElapsedNs)
+	case t.Pace != nil && (len(t.Pace.Answered) != len(t.Pace.LatencySumNs) || t.Pace.MeasuredFrom < 0 || t.Pace.MeasuredFrom > len(t.Pace.Answered)):
+		return fmt.Errorf("%s: its pace of %d and %d intervals, measured from %d, contradicts itself", where, len(t.Pace.Answered), len(t.Pace.LatencySumNs), t.Pace.MeasuredFrom)
 	}
 	return nil
 }

@@ -246,6 +246,12 @@ func (t *trialRun) record(load *loadgen.Result) error {
 	for _, tick := range load.Timeline {
 		r.Timeline = append(r.Timeline, reports.Tick(tick))
 	}
+	r.Pace = &reports.Pace{
+		IntervalNs: load.Pace.IntervalNs, MeasuredFrom: load.Pace.MeasuredFrom,
+		Answered: load.Pace.Answered, LatencySumNs: load.Pace.LatencySumNs,
+	}
+	r.Pace.Judge(r.Arrival == "closed")
+	r.Warnings = append(r.Warnings, r.Pace.Steady.Doubts()...)
 	for _, reason := range load.Invalid {
 		t.invalid(reason)
 	}
