@@ -43,14 +43,15 @@ func Settle(series []float64, measuredFrom int) (s Settling, ok bool) {
 	if len(series)-measuredFrom < steadyValuesMin || measuredFrom < 0 || !allFinite(series) {
 		return s, false
 	}
+	whole := series
 	series = clipped(series)
 	s.From = mser(series)
-	steady := series[s.From:]
-	middle := Mean(steady)
+	middle := Mean(whole[s.From:])
 	if !(middle > 0) {
 		return s, false
 	}
-	s.Bias = Mean(series[measuredFrom:])/middle - 1
+	s.Bias = Mean(whole[measuredFrom:])/middle - 1
+	steady := series[s.From:]
 	s.Independent = EffectiveSamples(detrended(steady))
 	if s.Independent < independentMin {
 		return s, true
