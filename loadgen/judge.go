@@ -3,6 +3,7 @@ package loadgen
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -45,6 +46,9 @@ func (r *runner) result(clockStep time.Duration) *Result {
 		}
 	}
 	out.Features = append(out.Features, r.workers[0].set.Features()...)
+	if !slices.ContainsFunc(r.workers, func(w *worker) bool { return !w.realtime.on }) {
+		out.Features = append(out.Features, "realtime")
+	}
 	if r.cfg.Arrival == "closed" {
 		out.Features = append(out.Features, "closed_loop_hides_queueing")
 	}

@@ -149,6 +149,9 @@ func (w *worker) housekeeping() error {
 	if w.nowNs >= w.rec.tickEndNs && (w.nowNs < w.endNs+tickNs || w.rec.tick.TotalCount() > 0) {
 		w.rec.endTick(w.nowNs)
 	}
+	if err := w.mindRealtime(); err != nil {
+		return err
+	}
 	down := 0
 	for i := range w.conns {
 		c := &w.conns[i]

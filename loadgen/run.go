@@ -59,6 +59,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		wg.Wait()
 		return nil, err
 	}
+	defer holdCollection()()
 	clock := wallClock()
 	startNs := uring.Now() + int64(2*time.Millisecond)
 	r.collector.startNs = startNs + int64(cfg.Warmup)
@@ -118,7 +119,7 @@ func (r *runner) err() error {
 // namespace and timer slack need no undoing.
 func (r *runner) work(ctx context.Context, i int, w *worker) {
 	runtime.LockOSThread()
-	if err := r.prepareThread(i); err != nil {
+	if err := r.prepareThread(i, w); err != nil {
 		r.ready <- err
 		return
 	}
@@ -142,23 +143,17 @@ func (r *runner) work(ctx context.Context, i int, w *worker) {
 	}
 }
 
-// niceBest is the best nice value, setpriority(2).
-const niceBest = -20
-
 // prepareThread pins the thread and puts it before others, moves it into the
 // target's namespace, and lets its timers be punctual (the kernel may delay them
 // 50 µs by default).
-func (r *runner) prepareThread(i int) error {
+func (r *runner) prepareThread(i int, w *worker) error {
 	if len(r.cfg.CPUs) > 0 {
 		var set unix.CPUSet
 		set.Set(r.cfg.CPUs[i])
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
 			return fmt.Errorf("pin worker %d to CPU %d: %w", i, r.cfg.CPUs[i], err)
 		}
-		// On a small machine the CPU is not the worker's alone: the kernel's own
-		// threads and the rest of this process run there too. Without the right
-		// to a better nice value it goes on as it is; the lag shows what it cost.
-		_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceBest)
+		w.raise()
 	}
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set the timer slack: %w", err)

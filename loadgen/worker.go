@@ -54,6 +54,7 @@ type worker struct {
 	fatal          error
 	running        bool
 	stop           *atomic.Bool
+	realtime       realtime
 
 	op      Op
 	request codec.Request
