@@ -17,6 +17,9 @@ func (w *worker) Received(i int, data []byte) {
 	}
 	for len(data) > 0 {
 		response, n, err := w.codec.Parse(data)
+		if c.trace != nil {
+			c.trace.received += uint64(n)
+		}
 		if err == nil && n > 0 && !response.Push {
 			err = w.answer(c, &response)
 		}
@@ -70,12 +73,12 @@ func (w *worker) answer(c *conn, r *codec.Response) error {
 	if s.status == slotEncoded {
 		return errUnasked
 	}
-	w.judge(c, s, r)
+	w.judge(c, i, s, r)
 	c.release(i)
 	return nil
 }
 
-func (w *worker) judge(c *conn, s *slot, r *codec.Response) {
+func (w *worker) judge(c *conn, i int32, s *slot, r *codec.Response) {
 	w.reply = Reply{Status: r.Status, Body: r.Body}
 	switch w.source.Check(s.stream, s.token, &w.reply) {
 	case Right:
@@ -85,6 +88,9 @@ func (w *worker) judge(c *conn, s *slot, r *codec.Response) {
 		}
 		if s.measured {
 			w.rec.answered(s, w.nowNs)
+			if c.trace != nil {
+				w.tracer.answered(c, i, s, w.nowNs)
+			}
 		}
 	case Refused:
 		if s.measured {

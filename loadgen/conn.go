@@ -63,6 +63,7 @@ type conn struct {
 	reconnectAtNs int64
 	backoffNs     int64
 	lostSinceNs   int64
+	trace         *connTrace // nil: not traced
 }
 
 func (c *conn) init(inFlightMax int) {

@@ -29,6 +29,8 @@ func (r *runner) result(clockStep time.Duration) *Result {
 		out.Lag.Merge(w.rec.lag)
 		out.Pace.merge(&w.rec.pace.Pace)
 		out.CPUNs += w.cpuNs
+		out.Traced = append(out.Traced, w.tracer.entries...)
+		out.TraceMissed += w.tracer.missed
 		out.ElapsedNs = min(out.ElapsedNs, max(w.nowNs-w.measureNs, 0))
 		if out.FirstWrong == "" {
 			out.FirstWrong = w.rec.firstWrong

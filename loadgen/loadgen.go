@@ -104,6 +104,9 @@ type Config struct {
 	// measured part begins and with false when it ends, so that others can
 	// measure the same part. A run that ends early leaves calls out.
 	OnMeasure func(begins bool)
+	// TraceMax is how many answers Result.Traced holds at most, over all
+	// workers; 0 keeps none and costs nothing.
+	TraceMax int
 }
 
 // Tick is one interval of progress.
@@ -137,6 +140,11 @@ type Result struct {
 	Latency *hdrhistogram.Histogram // from the intended send time, ns
 	Service *hdrhistogram.Histogram // from the actual send, ns
 	Lag     *hdrhistogram.Histogram // intended to actual send, ns
+
+	// Traced holds single requests when Config.TraceMax asks for them;
+	// TraceMissed counts those that found no room.
+	Traced      []Traced
+	TraceMissed uint64
 
 	Timeline  []Tick
 	Pace      Pace

@@ -191,10 +191,14 @@ func (r *runner) build(i int, w *worker) error {
 	}
 	w.timeoutNs = int64(cfg.Timeout)
 	w.conns = make([]conn, len(mine))
+	w.tracer.entries = make([]Traced, 0, cfg.TraceMax/workers)
 	for k, number := range mine {
 		c := &w.conns[k]
 		c.id = k
 		c.init(cfg.InFlightMax)
+		if cfg.TraceMax > 0 {
+			c.trace = &connTrace{ends: make([]uint64, cfg.InFlightMax)}
+		}
 		c.streamFirst, c.streamStep = uint32(number), uint32(cfg.Connections)
 		c.streamCount = uint32((cfg.Streams - number + cfg.Connections - 1) / cfg.Connections)
 		if w.closed {
@@ -254,6 +258,7 @@ func (c Config) check() (Config, ring.Address, error) {
 	want(c.Connections >= workers, "%d workers share %d connections: want at least one each", workers, c.Connections)
 	want(c.InFlightMax > 0 && c.InFlightMax <= InFlightMaxMax, "%d requests in flight per connection: want 1 to %d", c.InFlightMax, InFlightMaxMax)
 	want(c.InFlightMax*c.Connections <= slotsMax, "%d connections with %d requests in flight: want at most %d together", c.Connections, c.InFlightMax, slotsMax)
+	want(c.TraceMax >= 0 && c.TraceMax <= TracedMax, "%d traced answers: want 0 to %d", c.TraceMax, TracedMax)
 	want(c.Duration > 0, "duration %v: want above 0", c.Duration)
 	want(c.Warmup >= 0, "warm-up %v is negative", c.Warmup)
 	want(c.Timeout > 0 && c.Timeout <= TimeoutMax, "timeout %v: want above 0 and at most %v", c.Timeout, TimeoutMax)

@@ -41,6 +41,7 @@ type worker struct {
 	dirty   []int32 // connections with bytes to flush
 	flushed []int32 // connections whose flushed requests want a time stamp
 	rec     *recorder
+	tracer  tracer
 
 	startNs, measureNs, endNs int64
 	timeoutNs                 int64
@@ -93,6 +94,9 @@ func (w *worker) Connected(i int) {
 	c := &w.conns[i]
 	c.up = true
 	c.backoffNs, c.lostSinceNs = 0, 0
+	if c.trace != nil {
+		c.trace.opened(w.set.LocalPort(i))
+	}
 	if w.running {
 		w.pump(c)
 		return
@@ -217,9 +221,14 @@ func (w *worker) encode(c *conn, stream uint32, intendedNs int64) {
 	if s.measured {
 		w.rec.intended++
 	}
-	out, err := w.codec.Append(w.set.Out(c.id), &w.request)
+	buffered := w.set.Out(c.id)
+	before := len(buffered)
+	out, err := w.codec.Append(buffered, &w.request)
 	if err != nil && w.fatal == nil {
 		w.fatal = fmt.Errorf("the source's request for stream %d: %w", stream, err)
+	}
+	if c.trace != nil {
+		c.trace.encoded(i, len(out)-before)
 	}
 	w.set.SetOut(c.id, out)
 	w.markDirty(c)

@@ -281,6 +281,22 @@ func (k *socket) closeFd() {
 	}
 }
 
+// LocalPort returns the port that socket conn has on this side, 0 when it has
+// none (a unix socket, or a lost one).
+func (s *Set) LocalPort(conn int) uint16 {
+	address, err := unix.Getsockname(s.conns[conn].fd)
+	if err != nil {
+		return 0
+	}
+	switch a := address.(type) {
+	case *unix.SockaddrInet4:
+		return uint16(a.Port)
+	case *unix.SockaddrInet6:
+		return uint16(a.Port)
+	}
+	return 0
+}
+
 // Buffered returns how many bytes wait for Flush.
 func (s *Set) Buffered(conn int) int {
 	k := &s.conns[conn]
