@@ -1,0 +1,218 @@
+package stages
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// world is a random run of a few threads, one cell per thread and tick, and the
+// log that the kernel would have made of it.
+type world struct {
+	cells [][]cell // by thread - 1
+	log   Log
+}
+
+type cell struct {
+	state  state
+	flags  uint8 // of a wait
+	wakeAt int   // of a wait: the tick at which it ends; 0: never
+	waker  uint32
+	ctx    uint8
+	since  int
+}
+
+const ticks = 120
+
+func newWorld(random *rand.Rand, threads int) *world {
+	w := &world{}
+	for range threads {
+		w.cells = append(w.cells, make([]cell, ticks))
+	}
+	// Waits need wakers that run at the time, so states are drawn tick by tick.
+	now := make([]cell, threads)
+	for i := range now {
+		now[i] = cell{state: running}
+		w.emit(Event{Ns: 0, Kind: In, Who: uint32(i + 1)})
+	}
+	for tick := 1; tick < ticks; tick++ {
+		ran := make([]bool, threads) // just before this tick
+		for i := range now {
+			ran[i] = now[i].state == running
+		}
+		for i := range now {
+			w.step(random, tick, i, now, ran)
+			w.cells[i][tick] = now[i]
+		}
+	}
+	for i := range w.cells {
+		w.fillWakes(i)
+	}
+	w.log.Sort()
+	return w
+}
+
+func (w *world) emit(e Event) { w.log.Events = append(w.log.Events, e) }
+
+func (w *world) step(random *rand.Rand, tick, i int, now []cell, ran []bool) {
+	if random.IntN(4) != 0 {
+		return
+	}
+	e := Event{Ns: int64(tick), Who: uint32(i + 1)}
+	switch now[i].state {
+	case running:
+		e.Kind = Out
+		now[i] = cell{state: blocked, since: tick}
+		switch random.IntN(4) {
+		case 0:
+			e.Flags, now[i].state = Runnable, runnable
+		case 1:
+			e.Flags = Uninterruptible | IOWait
+		case 2:
+			e.Flags = Uninterruptible
+		}
+		now[i].flags = e.Flags
+	case runnable:
+		e.Kind = In
+		now[i] = cell{state: running}
+	case blocked:
+		e.Kind = Wake
+		e.Context = []uint8{Thread, Timer, Hardirq, NetRx, Block}[random.IntN(5)]
+		if j := random.IntN(len(now)); j != i && ran[j] {
+			e.Other = uint32(j + 1)
+		}
+		now[i] = cell{state: runnable, waker: e.Other, ctx: e.Context}
+	}
+	w.emit(e)
+}
+
+// fillWakes tells each cell of a wait how the wait ends.
+func (w *world) fillWakes(i int) {
+	line := w.cells[i]
+	for tick := ticks - 2; tick > 0; tick-- {
+		c, next := &line[tick], line[tick+1]
+		if c.state != blocked {
+			continue
+		}
+		if next.state == runnable {
+			c.wakeAt, c.waker, c.ctx = tick+1, next.waker, next.ctx
+		} else if next.state == blocked {
+			c.wakeAt, c.waker, c.ctx = next.wakeAt, next.waker, next.ctx
+		}
+	}
+}
+
+// walk is path's rule, one tick at a time.
+func (w *world) walk(thread uint32, start, end int) Breakdown {
+	var b Breakdown
+	for t := end; t > start; {
+		c := w.cells[thread-1][t-1]
+		if t-1 == 0 {
+			c = cell{state: running}
+		}
+		free := c.flags&(Uninterruptible|IOWait) == 0
+		switch {
+		case c.state == running:
+			b[OnCPU]++
+		case c.state == runnable:
+			b[RunQueue]++
+		case c.wakeAt == t && c.waker != 0 && c.ctx == Thread && free:
+			thread = c.waker
+			continue
+		case c.ctx == Timer && free && c.wakeAt != 0:
+			b[BlockedSleep]++
+		case c.flags&IOWait != 0:
+			b[BlockedDisk]++
+		case c.flags&Uninterruptible != 0 && c.waker != 0 && c.ctx == Thread:
+			b[BlockedLock]++
+		case c.flags&Uninterruptible != 0:
+			b[BlockedDisk]++
+		case c.ctx == NetRx && c.since < start:
+			b[NetworkIn]++
+		case c.ctx == Hardirq || c.ctx == Block:
+			b[BlockedDisk]++
+		default:
+			b[BlockedOther]++
+		}
+		t--
+	}
+	return b
+}
+
+func checkPath(t *testing.T, seed uint64) {
+	t.Helper()
+	random := rand.New(rand.NewPCG(seed, 2))
+	w := newWorld(random, 1+random.IntN(5))
+	lines := timelines(&w.log)
+	for range 50 {
+		thread := uint32(1 + random.IntN(len(w.cells)))
+		start := 1 + random.IntN(ticks-2)
+		end := start + random.IntN(ticks-1-start) + 1
+		var got Breakdown
+		path(lines, thread, int64(start), int64(end), &got)
+		if want := w.walk(thread, start, end); got != want {
+			t.Fatalf("seed %d: thread %d from %d to %d:\n got %v\nwant %v", seed, thread, start, end, got, want)
+		}
+		if got.Sum() != int64(end-start) {
+			t.Fatalf("seed %d: the stages of %d ticks sum to %d", seed, end-start, got.Sum())
+		}
+	}
+}
+
+func TestPathAgainstEveryTick(t *testing.T) {
+	for seed := range uint64(1000) {
+		checkPath(t, seed)
+	}
+}
+
+func FuzzPathAgainstEveryTick(f *testing.F) {
+	f.Add(uint64(1))
+	f.Fuzz(checkPath)
+}
+
+// Whatever is missing from the log, the stages add up, and holes are shown.
+func TestHolesStayUnexplained(t *testing.T) {
+	unexplained := int64(0)
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 3))
+		w := newWorld(random, 3)
+		kept := w.log.Events[:0]
+		for _, e := range w.log.Events {
+			if random.IntN(5) != 0 {
+				kept = append(kept, e)
+			}
+		}
+		lines := timelines(&Log{Events: kept})
+		var b Breakdown
+		path(lines, 1, 10, ticks-5, &b)
+		if b.Sum() != ticks-15 {
+			t.Fatalf("seed %d: the stages sum to %d, want %d", seed, b.Sum(), ticks-15)
+		}
+		unexplained += b[Unexplained]
+	}
+	if unexplained == 0 {
+		t.Error("logs with holes explained everything")
+	}
+}
+
+func TestAnUnknownThreadIsUnexplained(t *testing.T) {
+	var b Breakdown
+	path(nil, 0, 5, 25, &b)
+	if b[Unexplained] != 20 || b.Sum() != 20 {
+		t.Errorf("%v, want 20 unexplained", b)
+	}
+}
+
+// A wake-up may be decided while its thread still is on its way off the CPU.
+func TestAWakeUpThatOvertakesItsWait(t *testing.T) {
+	log := Log{Events: []Event{
+		{Ns: 10, Kind: In, Who: 1},
+		{Ns: 20, Kind: Wake, Who: 1, Context: NetRx},
+		{Ns: 21, Kind: Out, Who: 1},
+		{Ns: 25, Kind: In, Who: 1},
+	}}
+	var b Breakdown
+	path(timelines(&log), 1, 12, 30, &b)
+	if b[OnCPU] != 14 || b[RunQueue] != 4 || b.Sum() != 18 {
+		t.Errorf("%v, want 14 on a CPU and 4 in the run queue", b)
+	}
+}
