@@ -23,8 +23,8 @@ func (w *worker) Received(i int, data []byte) {
 		if err == nil && n > 0 && !response.Push {
 			err = w.answer(c, &response)
 		}
-		if err == nil && n == 0 && len(data) > partialLenMax {
-			err = codec.ErrTooLarge
+		if err == nil && n == 0 {
+			err = w.incomplete(len(data))
 		}
 		if err != nil {
 			w.violated(c, err)
@@ -43,7 +43,20 @@ func (w *worker) Received(i int, data []byte) {
 	}
 }
 
+// incomplete judges the beginning of an answer: the rest follows on a stream,
+// within bounds, but never in another datagram.
+func (w *worker) incomplete(length int) error {
+	if w.datagram {
+		return errPartial
+	}
+	if length > partialLenMax {
+		return codec.ErrTooLarge
+	}
+	return nil
+}
+
 var (
+	errPartial = errors.New("a datagram ends within an answer")
 	errUnasked = errors.New("an answer to no request that is in flight")
 	errTwice   = errors.New("a second answer to one request, or one with a made-up id")
 )

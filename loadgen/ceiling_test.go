@@ -14,16 +14,20 @@ import (
 var ceilings = []struct {
 	name, network, codec string
 	conns, depth         int
+	offload              bool
 }{
-	{"tcp_frame_c64", "tcp", "frame", 64, 1},
-	{"tcp_frame_c64_d16", "tcp", "frame", 64, 16},
-	{"unix_frame_c64", "unix", "frame", 64, 1},
-	{"unix_frame_c64_d16", "unix", "frame", 64, 16},
-	{"udp_frame_c64", "udp", "frame", 64, 1},
-	{"udp_frame_c64_d4", "udp", "frame", 64, 4},
-	{"tcp_http1_c64", "tcp", "http1", 64, 1},
-	{"tcp_http1_c256", "tcp", "http1", 256, 1},
-	{"tcp_resp_c64_d16", "tcp", "resp", 64, 16},
+	{"tcp_frame_c64", "tcp", "frame", 64, 1, false},
+	{"tcp_frame_c64_d16", "tcp", "frame", 64, 16, false},
+	{"unix_frame_c64", "unix", "frame", 64, 1, false},
+	{"unix_frame_c64_d16", "unix", "frame", 64, 16, false},
+	{"udp_frame_c64", "udp", "frame", 64, 1, false},
+	{"udp_frame_c64_d4", "udp", "frame", 64, 4, false},
+	{"udp_frame_c64_d16", "udp", "frame", 64, 16, false},
+	{"udp_offload_c64_d16", "udp", "frame", 64, 16, true},
+	{"udp_offload_c8_d64", "udp", "frame", 8, 64, true},
+	{"tcp_http1_c64", "tcp", "http1", 64, 1, false},
+	{"tcp_http1_c256", "tcp", "http1", 256, 1, false},
+	{"tcp_resp_c64_d16", "tcp", "resp", 64, 16, false},
 }
 
 // runCeiling drives the null server; pinned: on the last CPU from the first.
@@ -45,7 +49,7 @@ func runCeiling(tb testing.TB, i int, warmup, duration time.Duration, pinned boo
 	result, err := Run(context.Background(), Config{
 		Target: Target{Network: server.Network, Address: server.Address}, Codec: c.codec, Arrival: "closed",
 		Streams: c.conns * c.depth, Connections: c.conns, Warmup: warmup, Duration: duration,
-		Timeout: 2 * time.Second, CPUs: cpus, Source: sourceFor(c.codec, c.conns*c.depth, 16),
+		Timeout: 2 * time.Second, CPUs: cpus, UDPOffload: c.offload, Source: sourceFor(c.codec, c.conns*c.depth, 16),
 	})
 	if err != nil {
 		tb.Fatal(err)

@@ -18,6 +18,7 @@ type Feature struct {
 var used = map[string]bool{
 	"single_issuer": true, "registered_ring": true, "abs_timer": true, "fixed_file": true,
 	"fixed_buffer": true, "buf_ring": true, "multishot_recv": true,
+	"udp_offload": true, // if the Config wants it
 }
 
 // Features tries what the kernel offers to the generator. The error says that

@@ -31,6 +31,7 @@ func (r *runner) result(clockStep time.Duration) *Result {
 		out.CPUNs += w.cpuNs
 		out.Traced = append(out.Traced, w.tracer.entries...)
 		out.TraceMissed += w.tracer.missed
+		sum.cut += uint64(w.set.Cut())
 		out.ElapsedNs = min(out.ElapsedNs, max(w.nowNs-w.measureNs, 0))
 		if out.FirstWrong == "" {
 			out.FirstWrong = w.rec.firstWrong
@@ -101,6 +102,9 @@ func (r *runner) judge(out *Result, sum *counts, ownLagNs int64, clockStep time.
 	out.Overloaded = r.cfg.Arrival != "closed" && full && !out.Saturated && overloaded(out.Intended, out.Answered)
 	if sum.wrongUnmeasured > 0 {
 		invalid("%d wrong answers outside the measured part: %s", sum.wrongUnmeasured, out.FirstWrong)
+	}
+	if sum.cut > 0 {
+		invalid("%d receives lost answers to a short buffer", sum.cut)
 	}
 	if sum.strays > 0 {
 		invalid("the server broke the protocol %d times: %s", sum.strays, out.FirstWrong)

@@ -96,8 +96,14 @@ type Config struct {
 	Duration    time.Duration
 	Timeout     time.Duration // per request
 	Seed        uint64
-	CPUs        []int // one worker each; empty: one unpinned worker
-	Source      Source
+	// UDPOffload lets requests that are due in the same turn on the same udp
+	// connection cross the network stack together (UDP_SEGMENT, UDP_GRO), where
+	// the kernel can: Features then has udp_segment. Each is still a datagram of
+	// its own with its own latency. Leave it off for what must see one packet per
+	// send, such as a generic XDP program behind a device that takes whole runs.
+	UDPOffload bool
+	CPUs       []int // one worker each; empty: one unpinned worker
+	Source     Source
 	// OnTick, if set, is called about ten times a second from another goroutine.
 	OnTick func(Tick)
 	// OnMeasure, if set, is called from another goroutine with true when the

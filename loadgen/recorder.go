@@ -24,6 +24,7 @@ type counts struct {
 	wrongUnmeasured                                                             uint64
 	strays                                                                      uint64
 	late                                                                        uint64
+	cut                                                                         uint64 // receives whose buffer was too short
 }
 
 // recorder is one worker's; nothing in it is shared while the worker runs.

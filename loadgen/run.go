@@ -190,6 +190,7 @@ func (r *runner) build(i int, w *worker) error {
 		w.source = f.Fork(i, workers)
 	}
 	w.timeoutNs = int64(cfg.Timeout)
+	w.datagram = r.address.Datagram()
 	w.conns = make([]conn, len(mine))
 	w.tracer.entries = make([]Traced, 0, cfg.TraceMax/workers)
 	for k, number := range mine {
@@ -217,7 +218,7 @@ func (r *runner) build(i int, w *worker) error {
 	if !w.closed {
 		w.rec.departures = newDepartures(&cfg, len(mine))
 	}
-	w.set, err = ring.New(ring.Options{Conns: len(mine), Target: r.address}, w)
+	w.set, err = ring.New(ring.Options{Conns: len(mine), Target: r.address, UDPOffload: cfg.UDPOffload}, w)
 	return err
 }
 
@@ -269,6 +270,7 @@ func (c Config) check() (Config, ring.Address, error) {
 	codecOf, err := codec.New(c.Codec, "")
 	want(err == nil, "%w", err)
 	want(err != nil || c.Target.Network != "udp" || !codecOf.Ordered(), "codec %s needs a stream: datagrams may be lost or reordered", c.Codec)
+	want(!c.UDPOffload || c.Target.Network == "udp", "UDP offload over %s", c.Target.Network)
 	address, err := ring.Resolve(c.Target.Network, c.Target.Address, c.Target.Allow)
 	want(err == nil, "%w", err)
 	return c, address, errors.Join(problems...)

@@ -30,18 +30,19 @@ var ErrServerLost = errors.New("the server is gone")
 // worker drives its share of the connections. All its methods run on one
 // locked thread.
 type worker struct {
-	set     *ring.Set
-	codec   codec.Codec
-	ordered bool
-	source  Source
-	closed  bool
-	pinned  bool
-	conns   []conn
-	due     due
-	dirty   []int32 // connections with bytes to flush
-	flushed []int32 // connections whose flushed requests want a time stamp
-	rec     *recorder
-	tracer  tracer
+	set      *ring.Set
+	codec    codec.Codec
+	ordered  bool
+	source   Source
+	closed   bool
+	pinned   bool
+	datagram bool
+	conns    []conn
+	due      due
+	dirty    []int32 // connections with bytes to flush
+	flushed  []int32 // connections whose flushed requests want a time stamp
+	rec      *recorder
+	tracer   tracer
 
 	startNs, measureNs, endNs int64
 	timeoutNs                 int64

@@ -109,6 +109,7 @@ var trials = []trial{
 	{"multishot_accept", "one accept request serves a listener's life", tryMultishotAccept},
 	{"msg_ring", "a ring posts completions on another", tryMsgRing},
 	{"send_zc", "zero-copy send", trySendZC},
+	{"udp_offload", "runs of datagrams cross the stack as one (UDP_SEGMENT, UDP_GRO, multishot recvmsg)", tryUDPOffload},
 }
 
 // bench is what a trial works with: a ring and two connected sockets.
@@ -299,6 +300,50 @@ func trySendZC(b *bench) error {
 	// unix sockets refuse zero copy with EOPNOTSUPP; an unknown operation is EINVAL.
 	if _, err := b.one(); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
 		return err
+	}
+	return nil
+}
+
+// tryUDPOffload sends a run of three datagrams over loopback and wants them
+// back in one piece.
+func tryUDPOffload(b *bench) error {
+	var fds [2]int
+	for i := range fds {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("uring: probe socket: %w", err)
+		}
+		defer unix.Close(fd)
+		fds[i] = fd
+	}
+	loopback := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+	if err := errors.Join(unix.Bind(fds[1], loopback), unix.SetsockoptInt(fds[1], unix.IPPROTO_UDP, unix.UDP_GRO, 1)); err != nil {
+		return fmt.Errorf("uring: probe UDP_GRO: %w", err)
+	}
+	name, err := unix.Getsockname(fds[1])
+	if err == nil {
+		err = unix.Connect(fds[0], name)
+	}
+	if err != nil {
+		return fmt.Errorf("uring: probe connection: %w", err)
+	}
+	header := NewRecvHeader(false)
+	ring, err := b.NewBufRing(1, 4, header.Overhead()+64)
+	if err != nil {
+		return err
+	}
+	b.SQE().SendRun(fds[0], &Message{}, make([]byte, 40), 16)
+	if _, err := b.one(); err != nil {
+		return fmt.Errorf("uring: send a run of datagrams: %w", err)
+	}
+	b.SQE().RecvMsgMultishot(fds[1], header, 1)
+	c, err := b.one()
+	if err != nil {
+		return fmt.Errorf("uring: multishot recvmsg: %w", err)
+	}
+	bunch, ok := header.Parse(ring.Bytes(BufferID(&c), int(c.Res)))
+	if !ok || len(bunch.Payload) != 40 || bunch.SegmentLen != 16 {
+		return fmt.Errorf("a run of 40 bytes arrived as %d in datagrams of %d", len(bunch.Payload), bunch.SegmentLen)
 	}
 	return nil
 }

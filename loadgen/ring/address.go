@@ -58,6 +58,9 @@ func (a Address) socket() (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open a socket for %s: %w", a, err)
 	}
+	if a.Datagram() {
+		growReceiveBuffer(fd)
+	}
 	if a.network == "tcp" {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 			_ = unix.Close(fd)

@@ -26,11 +26,15 @@ type Options struct {
 	Conns  int
 	Target Address
 	OutLen int // registered output buffer per socket and side, in bytes; 0 means 16 KiB
-	InLen  int // receive buffer, in bytes; 0 means 16 KiB
+	InLen  int // receive buffer, in bytes; 0 means 16 KiB, with UDP offload 64 KiB
 	// PlainRecv gives up multishot receive, to compare or where it fails.
 	PlainRecv bool
 	// HeapSend gives up registered output buffers.
 	HeapSend bool
+	// UDPOffload hands the datagrams of one flush to the kernel as runs of equal
+	// length and takes what arrived together as one, where the kernel can. To
+	// the network it makes no difference unless an interface takes whole runs.
+	UDPOffload bool
 }
 
 // Handler is told what happened to a socket. Its methods run on the goroutine
@@ -63,6 +67,8 @@ type Set struct {
 	recycled int
 	prepared int // small sends since the last turn
 	datagram bool
+	recvHead *uring.RecvHeader // with UDP offload
+	cut      int               // receives that lost datagrams to a short buffer
 	turnErr  error
 	onCQE    func(*uring.CQE)
 	features []string
@@ -77,8 +83,12 @@ func New(o Options, h Handler) (*Set, error) {
 	if o.OutLen == 0 {
 		o.OutLen = 16 << 10
 	}
+	offload := o.UDPOffload && o.Target.Datagram() && !o.PlainRecv && offloads(o.Target)
 	if o.InLen == 0 {
 		o.InLen = 16 << 10
+		if offload {
+			o.InLen = bunchLenMax
+		}
 	}
 	entries := powerOfTwo(max(64, min(4*o.Conns, 8192)))
 	r, err := uring.New(uring.Options{Entries: uint32(entries), CQEntries: uint32(4 * entries), SingleIssuer: true, RegisterRing: true})
@@ -87,6 +97,11 @@ func New(o Options, h Handler) (*Set, error) {
 	}
 	s := &Set{ring: r, handler: h, target: o.Target, conns: make([]socket, o.Conns), inLen: o.InLen, slabLen: o.OutLen, datagram: o.Target.Datagram()}
 	s.onCQE = s.complete
+	if offload {
+		s.recvHead = uring.NewRecvHeader(false)
+		s.inLen += s.recvHead.Overhead()
+		o.InLen = s.inLen
+	}
 	s.features = append([]string{"io_uring"}, r.Flags()...)
 	if err := s.prepare(o); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -107,11 +122,15 @@ func (s *Set) prepare(o Options) error {
 		if err == nil {
 			s.bufs = bufs
 			s.features = append(s.features, "buf_ring", "multishot_recv")
+			if s.recvHead != nil {
+				s.features = append(s.features, "udp_segment", "udp_gro")
+			}
 		} else if !errors.Is(err, unix.EINVAL) {
 			return err
 		}
 	}
 	if s.bufs == nil {
+		s.recvHead = nil
 		s.features = append(s.features, "plain_recv")
 	}
 	if !o.HeapSend {

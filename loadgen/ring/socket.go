@@ -35,6 +35,8 @@ type socket struct {
 	offset     int       // sent of the side in flight
 	sending    int       // sends in flight
 	in         []byte    // plain receive
+	segmentMax int       // the longest datagram of a run, in bytes; 0: no runs
+	runs       []*uring.Message
 	timeout    unix.Timespec
 }
 
@@ -104,6 +106,10 @@ func (k *socket) connected(c *uring.CQE) {
 		return
 	}
 	k.state = open
+	k.segmentMax = 0
+	if k.set.recvHead != nil {
+		k.segmentMax = offload(k.fd, k.set.target)
+	}
 	k.arm()
 	k.set.handler.Connected(k.id)
 }
@@ -115,9 +121,12 @@ func (k *socket) arm() {
 	}
 	s := k.set
 	e := s.sqe()
-	if s.bufs != nil {
+	switch {
+	case s.recvHead != nil:
+		e.RecvMsgMultishot(k.id, s.recvHead, recvGroup)
+	case s.bufs != nil:
 		e.RecvMultishot(k.id, recvGroup)
-	} else {
+	default:
 		e.Recv(k.id, k.in)
 	}
 	e.PollFirst().With(uring.FixedFile).Data(pack(opRecv, k.generation, k.id))
@@ -131,7 +140,11 @@ func (k *socket) received(c *uring.CQE, current bool) {
 		if c.Flags&uring.CQEBuffer != 0 {
 			data = s.bufs.Bytes(uring.BufferID(c), int(c.Res))
 		}
-		if current && k.state == open {
+		switch {
+		case !current || k.state != open:
+		case s.recvHead != nil:
+			k.bunch(data[:c.Res])
+		default:
 			s.handler.Received(k.id, data[:c.Res])
 		}
 	}
@@ -189,10 +202,16 @@ func (s *Set) Flush(conn int) bool {
 		k.send(0, len(k.side[k.filling^1]))
 		return true
 	}
-	start := 0
-	for _, end := range k.marks[k.filling^1] {
-		k.send(start, end)
-		start = end
+	ends := k.marks[k.filling^1]
+	for start, run := 0, 0; len(ends) > 0; run++ {
+		count, segmentLen := uring.Run(ends, start, k.segmentMax)
+		end := ends[count-1]
+		if segmentLen > 0 {
+			k.sendRun(run, start, end, segmentLen)
+		} else {
+			k.send(start, end)
+		}
+		start, ends = end, ends[count:]
 	}
 	return true
 }
