@@ -79,7 +79,11 @@ func (r *Readings) addTimes(before, after cpuTimes, watched []int) {
 	}
 	for _, cpu := range watched {
 		was, now := before[cpu], after[cpu]
-		r.StealOwnNs += max(0, now.stealNs-was.stealNs)
+		steal := max(0, now.stealNs-was.stealNs)
+		r.StealOwnNs += steal
+		if steal > r.StealWorstNs {
+			r.StealWorstNs, r.StealWorstCPU = steal, cpu
+		}
 		r.BusyNs += max(0, now.busyNs-was.busyNs)
 		r.InterruptNs += max(0, now.interruptNs-was.interruptNs)
 	}

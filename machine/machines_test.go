@@ -120,14 +120,14 @@ func describe(t *testing.T, before, after fs.FS) string {
 func readingsBetween(t *testing.T, before, after fs.FS, cpus []int) Readings {
 	t.Helper()
 	tree := before
-	now := clocks{monotonicNs: 1}
+	now := Clocks{MonotonicNs: 1}
 	s := NewSampler(SamplerOptions{CPUs: cpus, OwnNs: func() (int64, error) { return 0, nil }})
-	s.clocks = func() (clocks, error) { return now, nil }
+	s.clocks = func() (Clocks, error) { return now, nil }
 	s.root = tree
 	if err := s.begin(); err != nil {
 		t.Fatal(err)
 	}
-	now = clocks{monotonicNs: 1 + 1e9, realNs: 1e9, bootNs: 1e9}
+	now = Clocks{MonotonicNs: 1 + 1e9, RealNs: 1e9, BootNs: 1e9}
 	s.root = after
 	r, err := s.end()
 	if err != nil {

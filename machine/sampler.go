@@ -22,27 +22,41 @@ type SamplerOptions struct {
 	// CPUs is meant to be there, ns; ProcessCPUNs and CgroupCPUNs help. Without
 	// it the calling process counts as own.
 	OwnNs func() (int64, error)
+	// Root is where the machine's files are looked for, and Clocks what its
+	// clocks are read with; the zero values are this machine's. Tests put
+	// another machine in its place.
+	Root   fs.FS
+	Clocks func() (Clocks, error)
 }
 
 // Readings is what disturbed the watched CPUs between Start and Stop.
 type Readings struct {
-	ElapsedNs    int64
-	StealNs      int64 // taken by the hypervisor from all CPUs, proc_stat(5)
-	StealOwnNs   int64 // of it, from the watched CPUs
-	BusyNs       int64 // user, nice and system time of the watched CPUs
-	InterruptNs  int64 // hard and soft interrupts on them
-	OtherLoadNs  int64 // BusyNs less own; the kernel's own threads (journal, writeback) are in it
-	FrequencyKHz [2]int64
+	ElapsedNs  int64
+	StealNs    int64 // taken by the hypervisor from all CPUs, proc_stat(5)
+	StealOwnNs int64 // of it, from the watched CPUs
+	// StealWorstNs is what was taken from StealWorstCPU, the watched CPU that
+	// lost most.
+	StealWorstNs  int64
+	StealWorstCPU int
+	BusyNs        int64 // user, nice and system time of the watched CPUs
+	InterruptNs   int64 // hard and soft interrupts on them
+	OtherLoadNs   int64 // BusyNs less own; the kernel's own threads (journal, writeback) are in it
+	FrequencyKHz  [2]int64
 	// FrequencyChanges counts looks at which a watched CPU's frequency differed
 	// from the look before by more than 2%; -1 when no frequency is visible.
 	FrequencyChanges int
+	// FrequencyBusyKHz are the slowest and the fastest that one watched CPU ran
+	// at while it was busy, of the CPU with the widest range; an idle CPU's
+	// frequency says nothing about what runs on it. Zero when not visible.
+	FrequencyBusyKHz [2]int64
+	FrequencyBusyCPU int
 	ThrottleEvents   int64     // thermal, -1 when not visible
 	ClockJumps       int       // looks at which wall and monotonic clock had drifted apart by more than 1 ms
 	ClockJumpNsMax   int64     // the largest, either direction
 	SuspendedNs      int64     // boottime less monotonic
 	ClockSource      [2]string // at Start and Stop
 	NotMeasured      []string  // what this machine does not show
-	Invalid          []string  // reasons that hold on any machine: clock jumps, suspension, changed clock source, throttling
+	Invalid          []string  // reasons that hold on any machine: clock jumps, suspension, changed clock source, throttling, changed frequency
 }
 
 // tickNs is the unit of /proc/stat and /proc/<pid>/stat: USER_HZ is 100 on
@@ -53,24 +67,30 @@ const (
 	samplerIntervalDefault = 50 * time.Millisecond
 	clockJumpNs            = 1_000_000
 	frequencyChangeShare   = 0.02
+	// FrequencyRangeMax is how much slower a busy CPU may get, as a share of its
+	// fastest. One change in the middle of a trial then moves its mean rate by
+	// half of it, 5%, which is the least effect that gates judge.
+	FrequencyRangeMax = 0.1
 )
 
 // Sampler watches the machine during a trial. Start, then Stop, from one
 // goroutine; it looks around in one of its own in between.
 type Sampler struct {
 	root    fs.FS
-	clocks  func() (clocks, error)
+	clocks  func() (Clocks, error)
 	options SamplerOptions
 
 	before    cpuTimes
 	ownBefore int64
 	throttle  int64
-	started   clocks
+	started   Clocks
 	source    string
 
 	mu       sync.Mutex
-	last     clocks
+	last     Clocks
 	lastKHz  map[int]int64
+	lastBusy cpuTimes // nil where no frequency is visible
+	busyKHz  map[int][2]int64
 	readings Readings
 
 	stop chan struct{}
@@ -85,7 +105,13 @@ func NewSampler(options SamplerOptions) *Sampler {
 	if options.OwnNs == nil {
 		options.OwnNs = func() (int64, error) { return ProcessCPUNs(os.Getpid()) }
 	}
-	return &Sampler{root: hostRoot(), clocks: readClocks, options: options}
+	if options.Root == nil {
+		options.Root = hostRoot()
+	}
+	if options.Clocks == nil {
+		options.Clocks = readClocks
+	}
+	return &Sampler{root: options.Root, clocks: options.Clocks, options: options}
 }
 
 // Start takes the first readings. It fails when /proc/stat can't be read.
@@ -155,6 +181,10 @@ func (s *Sampler) begin() error {
 	for _, khz := range s.lastKHz {
 		s.readings.noteFrequency(khz)
 	}
+	s.lastBusy, s.busyKHz = nil, map[int][2]int64{}
+	if len(s.lastKHz) > 0 {
+		s.lastBusy = times
+	}
 	return nil
 }
 
@@ -167,8 +197,13 @@ func (s *Sampler) look() {
 		return
 	}
 	khz := frequencies(s.root, s.options.CPUs)
+	var busy cpuTimes
+	if s.lastBusy != nil {
+		busy, _ = readCPUTimes(s.root) // without it, this look has no busy CPU
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.noteBusy(khz, busy, now.MonotonicNs-s.last.MonotonicNs)
 	s.readings.noteClocks(s.last, now)
 	s.last = now
 	for cpu, f := range khz {
@@ -179,6 +214,35 @@ func (s *Sampler) look() {
 		s.readings.noteFrequency(f)
 	}
 	s.lastKHz = khz
+}
+
+// noteBusy keeps the frequencies of the CPUs that were busy for half or more
+// of the time since the look before.
+func (s *Sampler) noteBusy(khz map[int]int64, busy cpuTimes, passedNs int64) {
+	if busy == nil || passedNs <= 0 {
+		return
+	}
+	for cpu, f := range khz {
+		if busy[cpu].busyNs-s.lastBusy[cpu].busyNs < passedNs/2 {
+			continue
+		}
+		seen, known := s.busyKHz[cpu]
+		if !known || f < seen[0] {
+			seen[0] = f
+		}
+		seen[1] = max(seen[1], f)
+		s.busyKHz[cpu] = seen
+	}
+	s.lastBusy = busy
+}
+
+// widestFrequency picks the CPU whose frequency fell most while it was busy.
+func (r *Readings) widestFrequency(byCPU map[int][2]int64) {
+	for cpu, seen := range byCPU {
+		if r.FrequencyBusyKHz[1] == 0 || seen[0]*r.FrequencyBusyKHz[1] < r.FrequencyBusyKHz[0]*seen[1] {
+			r.FrequencyBusyKHz, r.FrequencyBusyCPU = seen, cpu
+		}
+	}
 }
 
 func (s *Sampler) end() (Readings, error) {
@@ -192,7 +256,7 @@ func (s *Sampler) end() (Readings, error) {
 		return Readings{}, fmt.Errorf("own CPU time: %w", err)
 	}
 	r := s.readings
-	r.ElapsedNs = s.last.monotonicNs - s.started.monotonicNs
+	r.ElapsedNs = s.last.MonotonicNs - s.started.MonotonicNs
 	r.addTimes(s.before, times, s.options.CPUs)
 	r.OtherLoadNs = max(0, r.BusyNs-(own-s.ownBefore))
 	r.ClockSource = [2]string{s.source, lineOr(s.root, clockSourceFile, notVisible)}
@@ -200,6 +264,7 @@ func (s *Sampler) end() (Readings, error) {
 		r.FrequencyChanges = -1
 		r.NotMeasured = append(r.NotMeasured, "CPU frequency: no cpufreq on this machine")
 	}
+	r.widestFrequency(s.busyKHz)
 	r.ThrottleEvents = throttleEvents(s.root, s.options.CPUs)
 	if r.ThrottleEvents < 0 || s.throttle < 0 {
 		r.ThrottleEvents = -1
@@ -226,6 +291,10 @@ func (r *Readings) judge() {
 	if r.ThrottleEvents > 0 {
 		r.Invalid = append(r.Invalid, fmt.Sprintf("the CPU throttled itself %d times for heat", r.ThrottleEvents))
 	}
+	if lo, hi := float64(r.FrequencyBusyKHz[0]), float64(r.FrequencyBusyKHz[1]); lo < (1-FrequencyRangeMax)*hi {
+		r.Invalid = append(r.Invalid, fmt.Sprintf("the frequency of CPU %d changed from %.2f to %.2f GHz while it was busy, at most %.0f%% are allowed",
+			r.FrequencyBusyCPU, lo/1e6, hi/1e6, 100*FrequencyRangeMax))
+	}
 }
 
 func (r *Readings) noteFrequency(khz int64) {
@@ -235,33 +304,33 @@ func (r *Readings) noteFrequency(khz int64) {
 	r.FrequencyKHz[1] = max(r.FrequencyKHz[1], khz)
 }
 
-func (r *Readings) noteClocks(before, now clocks) {
-	drift := abs((now.realNs - before.realNs) - (now.monotonicNs - before.monotonicNs))
-	if drift > clockJumpNs+now.spreadNs+before.spreadNs {
+func (r *Readings) noteClocks(before, now Clocks) {
+	drift := abs((now.RealNs - before.RealNs) - (now.MonotonicNs - before.MonotonicNs))
+	if drift > clockJumpNs+now.SpreadNs+before.SpreadNs {
 		r.ClockJumps++
 		r.ClockJumpNsMax = max(r.ClockJumpNsMax, drift)
 	}
-	slept := (now.bootNs - before.bootNs) - (now.monotonicNs - before.monotonicNs)
-	if slept > clockJumpNs+now.spreadNs+before.spreadNs {
+	slept := (now.BootNs - before.BootNs) - (now.MonotonicNs - before.MonotonicNs)
+	if slept > clockJumpNs+now.SpreadNs+before.SpreadNs {
 		r.SuspendedNs += slept
 	}
 }
 
-// clocks are three clocks read one after the other; spreadNs bounds how long
+// Clocks are three clocks read one after the other; SpreadNs bounds how long
 // that took, so that being descheduled in between is no jump.
-type clocks struct {
-	monotonicNs, realNs, bootNs, spreadNs int64
+type Clocks struct {
+	MonotonicNs, RealNs, BootNs, SpreadNs int64
 }
 
-func readClocks() (clocks, error) {
+func readClocks() (Clocks, error) {
 	var ts [4]unix.Timespec
 	for i, id := range []int32{unix.CLOCK_MONOTONIC, unix.CLOCK_REALTIME, unix.CLOCK_BOOTTIME, unix.CLOCK_MONOTONIC} {
 		if err := unix.ClockGettime(id, &ts[i]); err != nil {
-			return clocks{}, fmt.Errorf("read clock %d: %w", id, err)
+			return Clocks{}, fmt.Errorf("read clock %d: %w", id, err)
 		}
 	}
 	first := ts[0].Nano()
-	return clocks{monotonicNs: first, realNs: ts[1].Nano(), bootNs: ts[2].Nano(), spreadNs: ts[3].Nano() - first}, nil
+	return Clocks{MonotonicNs: first, RealNs: ts[1].Nano(), BootNs: ts[2].Nano(), SpreadNs: ts[3].Nano() - first}, nil
 }
 
 func abs(n int64) int64 {

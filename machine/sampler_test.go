@@ -15,12 +15,12 @@ import (
 // stage is a machine whose files and clocks a test moves by hand.
 type stage struct {
 	files fstest.MapFS
-	now   clocks
+	now   Clocks
 	own   int64
 }
 
 func newStage(stat string) *stage {
-	return &stage{files: fstest.MapFS{"proc/stat": {Data: []byte(stat)}}, now: clocks{monotonicNs: 1e9, realNs: 5e18, bootNs: 2e9}}
+	return &stage{files: fstest.MapFS{"proc/stat": {Data: []byte(stat)}}, now: Clocks{MonotonicNs: 1e9, RealNs: 5e18, BootNs: 2e9}}
 }
 
 func (s *stage) Open(name string) (fs.File, error) { return s.files.Open(name) }
@@ -29,12 +29,12 @@ func (s *stage) set(name, text string) { s.files[name] = &fstest.MapFile{Data: [
 
 // pass lets time go by on all clocks.
 func (s *stage) pass(ns int64) {
-	s.now.monotonicNs, s.now.realNs, s.now.bootNs = s.now.monotonicNs+ns, s.now.realNs+ns, s.now.bootNs+ns
+	s.now.MonotonicNs, s.now.RealNs, s.now.BootNs = s.now.MonotonicNs+ns, s.now.RealNs+ns, s.now.BootNs+ns
 }
 
 func (s *stage) sampler(cpus ...int) *Sampler {
 	sampler := NewSampler(SamplerOptions{CPUs: cpus, OwnNs: func() (int64, error) { return s.own, nil }})
-	sampler.root, sampler.clocks = s, func() (clocks, error) { return s.now, nil }
+	sampler.root, sampler.clocks = s, func() (Clocks, error) { return s.now, nil }
 	return sampler
 }
 
@@ -70,6 +70,9 @@ func TestSamplerSeesStealAndOtherLoad(t *testing.T) {
 	if r.StealNs != 10*tickNs || r.StealOwnNs != 3*tickNs {
 		t.Errorf("steal %d, own %d; want 10 and 3 ticks", r.StealNs, r.StealOwnNs)
 	}
+	if r.StealWorstCPU != 1 || r.StealWorstNs != 3*tickNs {
+		t.Errorf("CPU %d lost most, %d", r.StealWorstCPU, r.StealWorstNs)
+	}
 	if r.BusyNs != 70*tickNs || r.OtherLoadNs != 30*tickNs || r.InterruptNs != 3*tickNs {
 		t.Errorf("busy %d, other %d, interrupts %d; want 70, 30 and 3 ticks", r.BusyNs, r.OtherLoadNs, r.InterruptNs)
 	}
@@ -101,11 +104,11 @@ func TestSamplerSeesClocksJump(t *testing.T) {
 		invalid string
 	}{
 		{"steady", func(s *stage) { s.pass(look) }, 0, ""},
-		{"slewed by NTP", func(s *stage) { s.pass(look); s.now.realNs += 25_000 }, 0, ""},
-		{"stepped forward", func(s *stage) { s.pass(look); s.now.realNs += 3e9 }, 1, "jumped 1 times, by 3s"},
-		{"stepped back", func(s *stage) { s.pass(look); s.now.realNs -= 5e6 }, 1, "jumped 1 times, by 5ms"},
-		{"descheduled while reading", func(s *stage) { s.pass(look); s.now.realNs += 9e6; s.now.spreadNs = 10e6 }, 0, ""},
-		{"suspended", func(s *stage) { s.pass(look); s.now.bootNs += 4e9; s.now.realNs += 4e9 }, 1, "suspended for 4s"},
+		{"slewed by NTP", func(s *stage) { s.pass(look); s.now.RealNs += 25_000 }, 0, ""},
+		{"stepped forward", func(s *stage) { s.pass(look); s.now.RealNs += 3e9 }, 1, "jumped 1 times, by 3s"},
+		{"stepped back", func(s *stage) { s.pass(look); s.now.RealNs -= 5e6 }, 1, "jumped 1 times, by 5ms"},
+		{"descheduled while reading", func(s *stage) { s.pass(look); s.now.RealNs += 9e6; s.now.SpreadNs = 10e6 }, 0, ""},
+		{"suspended", func(s *stage) { s.pass(look); s.now.BootNs += 4e9; s.now.RealNs += 4e9 }, 1, "suspended for 4s"},
 		{"clock source lost", func(s *stage) { s.pass(look); s.set(clockSourceFile, "hpet\n") }, 0, "changed from tsc to hpet"},
 	} {
 		s := newStage("cpu0 0 0 0 0 0 0 0 0\n")
@@ -134,6 +137,37 @@ func TestSamplerSeesFrequencyAndHeat(t *testing.T) {
 	}
 	if r.ThrottleEvents != 2 || len(r.Invalid) != 1 {
 		t.Errorf("throttled %d times, invalid %v", r.ThrottleEvents, r.Invalid)
+	}
+}
+
+// The frequency of a busy CPU must hold; that of an idle one says nothing.
+func TestSamplerSeesABusyCPUSlowDown(t *testing.T) {
+	const khz = "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"
+	const look = 50_000_000
+	for _, c := range []struct {
+		name    string
+		busy    bool
+		slowest string
+		invalid string
+	}{
+		{"idle and slow", false, "1200000\n", ""},
+		{"busy and a little slower", true, "2800000\n", ""},
+		{"busy and slow", true, "2600000\n", "the frequency of CPU 0 changed from 2.60 to 3.00 GHz while it was busy, at most 10% are allowed"},
+	} {
+		s := newStage("cpu0 0 0 0 0 0 0 0 0\n")
+		s.set(khz, "3000000\n")
+		ticks := 0
+		run := func(busy bool) {
+			s.pass(look)
+			if busy {
+				ticks += 5
+			}
+			s.set("proc/stat", fmt.Sprintf("cpu0 %d 0 0 0 0 0 0 0\n", ticks))
+		}
+		r := s.measure(t, []int{0}, func() { run(true) }, func() { run(c.busy); s.set(khz, c.slowest) })
+		if got := strings.Join(r.Invalid, "; "); got != c.invalid {
+			t.Errorf("%s: %q, want %q", c.name, got, c.invalid)
+		}
 	}
 }
 

@@ -162,6 +162,7 @@ type Trial struct {
 	Oracle         OracleResult       `json:"oracle"`
 	Generator      Generator          `json:"generator"`
 	Resources      Resources          `json:"resources"`
+	Disturbance    *Disturbance       `json:"disturbance,omitempty"`
 	Kernel         []KernelHistogram  `json:"kernel,omitempty"`
 	KernelCounts   []KernelCount      `json:"kernel_counts,omitempty"`
 	System         map[string]float64 `json:"system,omitempty"` // the contender's own counters, unit last in the name
@@ -217,6 +218,16 @@ type Resources struct {
 	ReadBytes           int64 `json:"read_bytes"`
 	WriteBytes          int64 `json:"write_bytes"`
 	StealNs             int64 `json:"steal_ns"` // of the whole machine
+}
+
+// Disturbance is what else went on during a trial, on the CPUs that it was
+// pinned to. Shares are of their time.
+type Disturbance struct {
+	OtherContenderShare float64 `json:"other_contender_share"` // other programs on the contender's CPUs
+	OtherGeneratorShare float64 `json:"other_generator_share"` // and on the generator's
+	StealWorstShare     float64 `json:"steal_worst_share"`     // of the CPU from which the hypervisor took most
+	// FrequencyKHz is the slowest and fastest of a busy CPU; 0 is not visible.
+	FrequencyKHz [2]int64 `json:"frequency_khz"`
 }
 
 // KernelHistogram is one distribution measured in the kernel.

@@ -18,6 +18,8 @@ import (
 type limits struct {
 	ready time.Duration // from its start to Ready
 	stop  time.Duration // from SIGTERM to its end
+	// machine, if set, puts another machine before the sampler: a test's.
+	machine func(*machine.SamplerOptions)
 }
 
 var limitsDefault = limits{ready: 30 * time.Second, stop: 20 * time.Second}

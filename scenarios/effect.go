@@ -79,6 +79,12 @@ func (e *effect) scenario() *Scenario {
 			Popularity: f.Workload.Popularity, Record: f.Workload.Record, Params: f.Workload.Params,
 		},
 	}
+	if v := f.Validity; v != nil {
+		s.Validity = &Validity{OtherLoadMax: v.OtherLoadMax, StealMax: v.StealMax}
+		if v.OracleCoverageMin != nil {
+			s.Validity.OracleCoverageMin = *v.OracleCoverageMin
+		}
+	}
 	s.Contenders = e.contenders()
 	for i := range f.Points {
 		if e.inMode(f.Points[i].Modes) {

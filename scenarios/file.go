@@ -21,6 +21,13 @@ type fileScenario struct {
 	Overhead   *fileOverhead            `yaml:"probe_overhead" doc:"Measure what the kernel probes cost: extra trials without them."`
 	Thresholds []fileThreshold          `yaml:"thresholds" rule:"required" doc:"What must hold."`
 	Checks     map[string]fileCheckSize `yaml:"checks" doc:"The lab's experiments beside the trials that run, with their sizes."`
+	Validity   *fileValidity            `yaml:"validity" doc:"What makes the run a measurement; with less it is invalid, exit code 5."`
+}
+
+type fileValidity struct {
+	OracleCoverageMin *float64 `yaml:"oracle_coverage_min" rule:"min=0,max=1" doc:"Share of the answers of each trial that the oracle must have checked; none when absent."`
+	OtherLoadMax      *float64 `yaml:"other_load_max" rule:"min=0,max=1" doc:"Share of the pinned CPUs' time that other programs may use in a trial; 0.05 when absent. More than that is a warning of its own."`
+	StealMax          *float64 `yaml:"steal_max" rule:"min=0,max=1" doc:"Share of a pinned CPU's time that the hypervisor may take in a trial; 0.05 when absent. More than that is a warning of its own."`
 }
 
 type fileCheckSize map[string]byMode[quantity]

@@ -106,6 +106,9 @@ func (e *evidence) oracleMetric(name string) (float64, bool) {
 	return 0, false
 }
 
+// noAnswers is the one gap in coverage that is not the oracle's.
+const noAnswers = "no trial was answered"
+
 // coverage says why the oracle has seen too little, "" when it has seen
 // enough: of the subject's trials at the point, or of all.
 func (e *evidence) coverage(t *Threshold) string {
@@ -123,7 +126,7 @@ func (e *evidence) coverage(t *Threshold) string {
 		}
 	}
 	if answered == 0 {
-		return "no trial was answered"
+		return noAnswers
 	}
 	if share := float64(checked) / float64(answered); share < t.CoverageMin {
 		return fmt.Sprintf("the oracle looked at %.1f%% of the answers, at least %.1f%% are needed", 100*share, 100*t.CoverageMin)

@@ -41,6 +41,7 @@ func (r *runner) result(unfinished string) (*reports.Result, error) {
 		return nil, err
 	}
 	r.addMethods(out)
+	out.Warnings = s.Validity.loosened()
 	e := evidence{scenario: s, board: board, metrics: out.Metrics, oracle: out.Oracle, gaps: r.checkGaps()}
 	for _, c := range out.Contenders {
 		if c.Role == reports.RolePeer {

@@ -29,6 +29,7 @@ type Scenario struct {
 	Overhead   *Overhead          `json:"probe_overhead,omitempty"`
 	Thresholds []Threshold        `json:"thresholds"`
 	Checks     map[string]Numbers `json:"checks"` // sizes by name of the check; a check that is not here does not run
+	Validity   *Validity          `json:"validity,omitempty"`
 
 	// Hash is the SHA-256 of all that is above, in hexadecimal.
 	Hash string `json:"-"`

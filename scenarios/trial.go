@@ -45,6 +45,7 @@ func (b *bench) attempt(ctx context.Context, s slot, order int) (trial reports.T
 	trial = reports.Trial{
 		Contender: s.contender, Point: pointID(s), Sweep: sweepOf(s), Round: s.round, Order: order,
 		StartedAt: time.Now(), Arrival: s.point.Arrival, OfferedPerS: s.point.RatePerS,
+		Disturbance: &reports.Disturbance{},
 	}
 	name := fmt.Sprintf("%05d-%s", order, s.contender)
 	dir := filepath.Join(b.temp, name)
@@ -216,6 +217,7 @@ func generatorImpossible(err error) bool {
 // invalid marks the trial as not to be trusted.
 func (t *trialRun) invalid(reason string) {
 	t.trial.Status = trialInvalid
+	reason = oneLine(reason)
 	if t.trial.Reason != "" {
 		reason = t.trial.Reason + "; " + reason
 	}

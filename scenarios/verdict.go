@@ -22,7 +22,7 @@ func (e *evidence) verdict(result *reports.Result, unfinished string) (reports.V
 	if unfinished != "" {
 		return reports.VerdictInvalid, []string{unfinished}
 	}
-	if reasons := e.invalidReasons(); len(reasons) > 0 {
+	if reasons := append(e.invalidReasons(), e.coverageReasons()...); len(reasons) > 0 {
 		return reports.VerdictInvalid, reasons
 	}
 	if reasons := gateReasons(result, statusFail, statusNotMeasured); len(reasons) > 0 {

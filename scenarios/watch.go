@@ -10,15 +10,12 @@ import (
 	"github.com/nexuscore-labs/nexus/reports"
 )
 
-// stealShareMax is how much of the measured CPUs' time the hypervisor may take
-// before a trial is invalid.
-const stealShareMax = 0.05
-
 // watch measures the contender and the machine over the measured part of a
 // trial.
 type watch struct {
 	t       *trialRun
 	sampler *machine.Sampler
+	others  strangers
 
 	mu      sync.Mutex
 	started bool
@@ -50,6 +47,11 @@ func (w *watch) result() error {
 		w.stop()
 	}
 	w.stopped = true
+	select {
+	case <-w.t.child.ended: // it failed the trial, and its processes are gone
+	default:
+		w.err = errors.Join(w.err, w.others.judge(w.t))
+	}
 	if w.err != nil {
 		return fmt.Errorf("measure the contender: %w", w.err)
 	}
@@ -57,11 +59,11 @@ func (w *watch) result() error {
 }
 
 func newWatch(t *trialRun) *watch {
-	options := machine.SamplerOptions{CPUs: t.cpus.Contender}
-	if t.group != nil {
-		options.OwnNs = func() (int64, error) { return machine.CgroupCPUNs(t.group.Path) }
+	options := machine.SamplerOptions{CPUs: t.pinned()}
+	if t.limits.machine != nil {
+		t.limits.machine(&options)
 	}
-	return &watch{t: t, sampler: machine.NewSampler(options)}
+	return &watch{t: t, sampler: machine.NewSampler(options), others: watchStrangers()}
 }
 
 func (w *watch) start() {
@@ -102,14 +104,7 @@ func (w *watch) stop() {
 			w.t.unseen = append(w.t.unseen, text)
 		}
 	}
-	for _, reason := range readings.Invalid {
-		w.t.invalid(reason)
-	}
-	limit := stealShareMax * float64(readings.ElapsedNs) * float64(len(w.t.cpus.Contender))
-	if steal := float64(readings.StealOwnNs); steal > limit {
-		w.t.invalid(fmt.Sprintf("the hypervisor took %.1f%% of the contender's CPUs, at most %.0f%% are allowed",
-			100*steal/(limit/stealShareMax), 100*stealShareMax))
-	}
+	w.t.judgeMachine(&readings)
 }
 
 // kernel puts what the probes counted into the trial.
