@@ -177,12 +177,13 @@ type OtherLoad struct {
 	Processes []ProcessLoad // the largest first
 }
 
-// Share is the load as a share of the time of so many CPUs.
+// Share is the load as a share of the time of so many CPUs, 1 at most: threads
+// that moved count to one CPU as a whole, and may seem to have used more.
 func (o *OtherLoad) Share(cpus int) float64 {
 	if o.ElapsedNs <= 0 || cpus <= 0 {
 		return 0
 	}
-	return float64(o.Ns) / float64(o.ElapsedNs) / float64(cpus)
+	return min(1, float64(o.Ns)/float64(o.ElapsedNs)/float64(cpus))
 }
 
 // Until returns what others used of the CPUs between two censuses. own are the

@@ -154,7 +154,7 @@ func starve(t *testing.T, cpu int) {
 		set.Set(cpu)
 		err := unix.SchedSetaffinity(0, &set)
 		if err == nil {
-			err = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}, 0)
+			err = unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 99}, 0)
 		}
 		started <- err
 		for err == nil {
