@@ -17,6 +17,6 @@ func newSelftest(term *terminal) *cobra.Command {
 }
 
 // selftests lists the children; adding one is adding a line.
-func selftests(*terminal) []*cobra.Command {
-	return []*cobra.Command{}
+func selftests(term *terminal) []*cobra.Command {
+	return []*cobra.Command{newSelftestGenerator(term)}
 }

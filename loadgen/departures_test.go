@@ -53,7 +53,7 @@ func TestArrivalsInvalidateARun(t *testing.T) {
 		"poisson sent in batches":     {"poisson", "poisson", everyTenMs, nil, true},
 		"constant sent in batches":    {"constant", "constant", everyTenMs, nil, true},
 		"the server held it up":       {"constant", "constant", everyTenMs, func(r *Result) { r.Waited = r.Sent / 10 }, false},
-		"some were never sent":        {"poisson", "constant", punctual, func(r *Result) { r.Unsent = 1 }, false},
+		"some were never sent":        {"poisson", "constant", punctual, func(r *Result) { r.Unsent, r.Intended = 100, r.Sent+100 }, false},
 		"late, where latency is long": {"constant", "constant", func(i int, _ int64) int64 { return int64(i%2) * 1e6 }, func(r *Result) {
 			for range 3 * r.Sent {
 				record(r.Latency, 50e6)

@@ -12,6 +12,7 @@ import (
 // result merges the workers and judges whether the run may be trusted.
 func (r *runner) result(clockStep time.Duration) *Result {
 	out := &Result{
+		StartNs:   r.collector.startNs - int64(r.cfg.Warmup),
 		ElapsedNs: int64(r.cfg.Duration),
 		Latency:   hdrhistogram.New(1, latencyNsMax, latencyDigits),
 		Service:   hdrhistogram.New(1, latencyNsMax, latencyDigits),

@@ -126,6 +126,7 @@ type Tick struct {
 // Result is what one run measured; only requests intended inside the measured
 // part (after the warm-up) count.
 type Result struct {
+	StartNs   int64 // when the schedule began, on CLOCK_MONOTONIC; the measured part begins a warm-up later
 	ElapsedNs int64
 	Intended  uint64
 	Sent      uint64
