@@ -17,11 +17,13 @@ import (
 
 // runFlags are the flags of nexus run.
 type runFlags struct {
-	mode     string
-	sets     []string
-	runsDir  string
-	resume   string
-	noProbes bool
+	mode      string
+	sets      []string
+	runsDir   string
+	resume    string
+	noProbes  bool
+	reference string
+	faults    map[string]string
 }
 
 func newRun(term *terminal) *cobra.Command {
@@ -49,8 +51,15 @@ func newRun(term *terminal) *cobra.Command {
 	cmd.Flags().StringArrayVar(&flags.sets, "set", nil, "override a value of the scenario, path=value; may be repeated")
 	cmd.Flags().StringVar(&flags.runsDir, "out", "runs", "folder that gets the run's own folder")
 	cmd.Flags().StringVar(&flags.resume, "resume", "", "continue the interrupted run in this folder")
+	flags.addBuilds(cmd)
 	cmd.Flags().BoolVar(&flags.noProbes, "no-probes", false, "run without kernel probes")
 	return cmd
+}
+
+// addBuilds adds the flags that put another build beside this one.
+func (f *runFlags) addBuilds(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.reference, "reference", "", "binary of another build of nexus, to measure in the same rounds")
+	cmd.Flags().StringToStringVar(&f.faults, "fault", nil, "plant a regression in this build's subject, to see that it is found: append_delay=200ns")
 }
 
 // run does one whole run, writes its report and returns its result.
@@ -73,6 +82,8 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 		RunsDir:     flags.runsDir,
 		Resume:      flags.resume,
 		Command:     commandLine(scenario),
+		Reference:   flags.reference,
+		Faults:      flags.faults,
 		Environment: found,
 	}
 	if !flags.noProbes {

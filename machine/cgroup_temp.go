@@ -8,12 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// memoryBase is where folders that need no disk are made, shm_overview(7).
+const memoryBase = "/dev/shm"
+
 // TempBases are the folders in which runs make their temporary folders: where
 // Clean must look.
 func TempBases() []string {
 	bases := []string{os.TempDir()}
-	if bases[0] != "/var/tmp" {
-		bases = append(bases, "/var/tmp")
+	for _, base := range []string{"/var/tmp", memoryBase} {
+		if bases[0] != base {
+			bases = append(bases, base)
+		}
 	}
 	return bases
 }
@@ -42,6 +47,18 @@ func NewTempRoot() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return newTempRoot(base)
+}
+
+// NewTempRootInMemory is NewTempRoot on tmpfs, for what measures code and no disk.
+func NewTempRootInMemory() (string, error) {
+	if memory, err := inMemory(memoryBase); err != nil || !memory {
+		return "", fmt.Errorf("%s is no file system in memory (mount tmpfs there): %w", memoryBase, err)
+	}
+	return newTempRoot(memoryBase)
+}
+
+func newTempRoot(base string) (string, error) {
 	dir, err := os.MkdirTemp(base, fmt.Sprintf("%s%d-*", CgroupPrefix, os.Getpid()))
 	if err != nil {
 		return "", fmt.Errorf("make a temporary folder: %w", err)

@@ -39,6 +39,8 @@ type Result struct {
 	StartedAt     time.Time `json:"started_at"`
 	ElapsedNs     int64     `json:"elapsed_ns"`
 	Command       string    `json:"command"` // repeats this run
+	// Faults were planted in the subjects, to see that the gate finds them.
+	Faults map[string]string `json:"faults,omitempty"`
 
 	Verdict Verdict  `json:"verdict"`
 	Reasons []string `json:"reasons"` // why the verdict is not pass; empty when it is

@@ -70,8 +70,11 @@ func (e *effect) inMode(modes []string) bool { return len(modes) == 0 || contain
 
 func (e *effect) scenario() *Scenario {
 	f := e.file
+	if f.Storage == "disk" {
+		f.Storage = "" // the default has one form, and so one hash
+	}
 	s := &Scenario{
-		Name: f.Name, Day: f.Day, Title: f.Title, Mode: e.mode, Seed: *f.Seed,
+		Name: f.Name, Day: f.Day, Title: f.Title, Mode: e.mode, Seed: *f.Seed, Storage: f.Storage,
 		Headline: f.Headline, Checks: map[string]Numbers{}, places: e.places,
 		Workload: Workload{
 			Transport: f.Workload.Transport, Codec: f.Workload.Codec,

@@ -13,6 +13,7 @@ type fileScenario struct {
 	Day        int                      `yaml:"day" rule:"required,min=1,max=999" doc:"The lab's day."`
 	Title      string                   `yaml:"title" rule:"required" doc:"One line for the report."`
 	Seed       *uint64                  `yaml:"seed" rule:"required" doc:"All randomness comes from it: order of trials, arrivals, payloads, crash points."`
+	Storage    string                   `yaml:"storage" rule:"enum=disk|memory" doc:"Where the contenders keep their files; disk when absent. In memory a sync costs nothing: for the cost of code, never for a statement on durability."`
 	Workload   fileWorkload             `yaml:"workload" rule:"required" doc:"What the requests look like."`
 	Contenders []fileContender          `yaml:"contenders" rule:"required" doc:"Who takes part, by the lab's names."`
 	Sizes      fileSizes                `yaml:"sizes" rule:"required" doc:"How often and how long; a point may say otherwise."`

@@ -18,6 +18,14 @@ type Options struct {
 	// `Self serve …` and must hand those arguments to ServeChild. Empty means
 	// the running binary.
 	Self string
+	// Reference is the binary of another build. Each round then holds the trials
+	// of the subjects twice, once with each build: the point of the reference's
+	// has "/build=reference" behind its id. Such a run can't be resumed.
+	Reference string
+	// Faults are parameters for the subjects of this build (not of Reference)
+	// beside the scenario's: a regression to be found. They are no part of the
+	// scenario's hash, as a change of code is not, and Result.Faults names them.
+	Faults map[string]string
 	// RunsDir is the folder that gets the run's folder; it is made if missing.
 	RunsDir string
 	// Resume is the folder of an interrupted run to go on with.

@@ -16,12 +16,16 @@ type slot struct {
 	round     int
 	seed      uint64 // of the trial's requests; equal for all contenders of the round and point
 	probesOff bool   // measures what the probes cost
+	reference bool   // served by the other build
 }
 
 func (s slot) String() string {
 	text := fmt.Sprintf("%s at %s, round %d", s.contender, s.point.ID, s.round)
 	if s.probesOff {
 		text += ", probes off"
+	}
+	if s.reference {
+		text += ", the reference build"
 	}
 	return text
 }
@@ -64,6 +68,9 @@ func slotsOf(s *Scenario, p *Point, round int) []slot {
 		for _, name := range p.Contenders {
 			out = append(out, slot{contender: name, point: p, round: round, seed: seed})
 			withProbes[name] = true
+			if s.twins[name] {
+				out = append(out, slot{contender: name, point: p, round: round, seed: seed, reference: true})
+			}
 		}
 	}
 	if o := s.Overhead; o != nil && o.Point == p.ID && round < o.Trials {

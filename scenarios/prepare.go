@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -34,8 +35,37 @@ func (r *runner) prepare(ctx context.Context) error {
 	if err := r.prepareBench(); err != nil {
 		return err
 	}
+	if err := r.prepareReference(); err != nil {
+		return err
+	}
 	r.slots = plan(o.Scenario)
 	return r.prepareFolder()
+}
+
+// prepareReference asks the plan for the trials of the reference build.
+func (r *runner) prepareReference() error {
+	o := &r.options
+	r.bench.reference, r.bench.faults = o.Reference, o.Faults
+	if o.Resume != "" && (o.Reference != "" || len(o.Faults) > 0) {
+		return usageError("start it anew", "a run with a reference build or a planted fault can't be resumed")
+	}
+	if o.Reference == "" {
+		return nil
+	}
+	info, err := os.Stat(o.Reference)
+	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return usageError("build it from the commit to compare with", "the reference build %q is no program: %w", o.Reference, err)
+	}
+	if r.bench.reference, err = filepath.Abs(o.Reference); err != nil {
+		return usageError("", "find the reference build: %w", err)
+	}
+	o.Scenario.twins = map[string]bool{}
+	for i := range o.Lab.Contenders {
+		if c := &o.Lab.Contenders[i]; c.Role == reports.RoleSubject {
+			o.Scenario.twins[c.Name] = true
+		}
+	}
+	return nil
 }
 
 // checkNeeds ends the run when the machine lacks what the lab can't do without.

@@ -18,6 +18,7 @@ func (r *runner) result(unfinished string) (*reports.Result, error) {
 		Scenario: s.Name, ScenarioHash: s.Hash, Mode: s.Mode, Seed: s.Seed,
 		StartedAt: r.record.StartedAt, ElapsedNs: time.Since(r.record.StartedAt).Nanoseconds(), Command: r.record.Command,
 		Environment: o.Environment, Artifacts: map[string]string{"result": fileResult},
+		Faults: o.Faults,
 		Claims: []reports.ClaimResult{}, Trials: []reports.Trial{}, Metrics: []reports.Metric{},
 	}
 	board := newBoard(r.slots, r.records)

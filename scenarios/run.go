@@ -65,7 +65,11 @@ func run(ctx context.Context, options Options, limits limits, drive func(context
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.folder.close()) }()
-	temp, err := machine.NewTempRoot()
+	newTempRoot := machine.NewTempRoot
+	if r.options.Scenario.Storage == StorageMemory {
+		newTempRoot = machine.NewTempRootInMemory
+	}
+	temp, err := newTempRoot()
 	if err != nil {
 		return nil, environmentError("set TMPDIR to a folder on a disk", "%w", err)
 	}

@@ -14,6 +14,9 @@ const (
 	ModeFull  = "full"  // ten minutes: at least 10 trials
 )
 
+// StorageMemory as Scenario.Storage keeps the contenders' files in memory.
+const StorageMemory = "memory"
+
 // Scenario is one scenario file made effective for one mode: sizes resolved,
 // sweeps expanded, --set applied. Names end in their unit.
 type Scenario struct {
@@ -22,6 +25,7 @@ type Scenario struct {
 	Title      string             `json:"title"`
 	Mode       string             `json:"mode"`
 	Seed       uint64             `json:"seed"`
+	Storage    string             `json:"storage,omitempty"` // memory; empty is a disk
 	Workload   Workload           `json:"workload"`
 	Contenders []ContenderChoice  `json:"contenders"`
 	Points     []Point            `json:"points"`
@@ -37,6 +41,7 @@ type Scenario struct {
 	Path string   `json:"-"`
 	Sets []string `json:"-"`
 
+	twins  map[string]bool  // contenders whose trials the reference build repeats
 	places map[string]place // of the values in the file, for later complaints
 }
 

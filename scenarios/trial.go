@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -16,18 +17,20 @@ import (
 
 // bench is what trials need and share.
 type bench struct {
-	lab      *Lab
-	scenario *Scenario
-	self     string
-	folder   string // of the run
-	temp     string // root of the trials' data folders
-	cpus     machine.CPUPlan
-	probes   Probes
-	groups   bool // cgroups can be made
-	limits   limits
-	drive    func(context.Context, loadgen.Config) (*loadgen.Result, error)
-	progress func(Event)
-	unseen   []string // what the probes said that they could not measure, each once
+	lab       *Lab
+	scenario  *Scenario
+	self      string
+	reference string            // binary of the reference build
+	faults    map[string]string // planted in the subjects of this build
+	folder    string            // of the run
+	temp      string            // root of the trials' data folders
+	cpus      machine.CPUPlan
+	probes    Probes
+	groups    bool // cgroups can be made
+	limits    limits
+	drive     func(context.Context, loadgen.Config) (*loadgen.Result, error)
+	progress  func(Event)
+	unseen    []string // what the probes said that they could not measure, each once
 }
 
 func (b *bench) contender(name string) *Contender {
@@ -79,9 +82,15 @@ func (b *bench) attempt(ctx context.Context, s slot, order int) (trial reports.T
 // probesOffSuffix marks the points of trials that measure what probes cost.
 const probesOffSuffix = "/probes=off"
 
+// ReferenceSuffix marks the points of the reference build's trials.
+const ReferenceSuffix = "/build=reference"
+
 func pointID(s slot) string {
 	if s.probesOff {
 		return s.point.ID + probesOffSuffix
+	}
+	if s.reference {
+		return s.point.ID + ReferenceSuffix
 	}
 	return s.point.ID
 }
@@ -93,6 +102,9 @@ func sweepOf(s slot) map[string]float64 {
 	}
 	if s.probesOff {
 		out["probes"] = 0
+	}
+	if s.reference {
+		out["reference"] = 1
 	}
 	return out
 }
@@ -118,7 +130,7 @@ func (t *trialRun) do(ctx context.Context, stderr string) error {
 		return usageError("", "make the requests of %s: %w", t.slot, err)
 	}
 	t.child, err = startChild(childSpec{
-		path: t.self, args: t.serveArgs().list(), cpus: t.cpus.Contender,
+		path: t.binary(), args: t.serveArgs().list(), cpus: t.cpus.Contender,
 		group: t.group, stderr: stderr, limits: t.limits,
 	})
 	if err != nil {
@@ -143,6 +155,13 @@ func (t *trialRun) do(ctx context.Context, stderr string) error {
 	return t.judge(ctx, spec, source, load)
 }
 
+func (t *trialRun) binary() string {
+	if t.slot.reference {
+		return t.reference
+	}
+	return t.self
+}
+
 func (t *trialRun) serveArgs() serveArgs {
 	a := serveArgs{
 		day: t.lab.Day, contender: t.slot.contender, dir: t.dir,
@@ -150,9 +169,16 @@ func (t *trialRun) serveArgs() serveArgs {
 	}
 	for _, c := range t.scenario.Contenders {
 		if c.Name == t.slot.contender {
-			a.params = c.Params
+			a.params = maps.Clone(c.Params)
 		}
 	}
+	if len(t.faults) == 0 || t.slot.reference || t.contender(t.slot.contender).Role != reports.RoleSubject {
+		return a
+	}
+	if a.params == nil {
+		a.params = map[string]string{}
+	}
+	maps.Copy(a.params, t.faults)
 	return a
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/nexuscore-labs/nexus/reports"
 	"github.com/nexuscore-labs/nexus/scenarios"
@@ -107,9 +108,14 @@ func ringContender() contender {
 				if err != nil {
 					return err
 				}
+				delay, err := appendDelay(env.Params)
+				if err != nil {
+					return err
+				}
 				return ringserver.Serve(ctx, ringserver.Options{
 					Network: env.Network, Address: address(env), Dir: dir,
 					Disk:  seglog.DirOptions{Linked: env.Params["commit"] == "linked", Reserve: env.Params["segments"] == "reserved"},
+					Log:   seglog.Options{AppendDelay: delay},
 					Ready: env.Ready, Stats: env.Stat,
 				})
 			},
@@ -118,6 +124,20 @@ func ringContender() contender {
 			return seglog.Scan(filepath.Join(dir, storeName), visit)
 		},
 	}
+}
+
+// appendDelay is the planted regression that params ask for: CPU time that every
+// append then wastes.
+func appendDelay(params map[string]string) (time.Duration, error) {
+	text, planted := params["append_delay"]
+	if !planted {
+		return 0, nil
+	}
+	delay, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("param append_delay: %w", err)
+	}
+	return delay, nil
 }
 
 // address is where a contender listens: a socket in its folder, or any free

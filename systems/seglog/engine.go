@@ -110,8 +110,18 @@ func (e *Engine) Stage(id uint32, payload []byte) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	if e.o.AppendDelay > 0 {
+		spin(e.o.AppendDelay)
+	}
 	b.add(t, payload, need)
 	return t.next - 1, nil
+}
+
+// spin keeps the CPU for the time d: a sleep could not be shorter than a timer's
+// slack, some 50 µs.
+func spin(d time.Duration) {
+	for began := time.Now(); time.Since(began) < d; {
+	}
 }
 
 func (e *Engine) tenant(id uint32) (*tenant, error) {

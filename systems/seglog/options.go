@@ -40,6 +40,10 @@ type Options struct {
 	RetainBytes int64         // keep at most about this many bytes of segments; 0: all
 	RetainAge   time.Duration // remove segments whose newest record is older; 0: none
 
+	// AppendDelay is a planted regression: Engine.Stage burns so much CPU time
+	// with each record. Only the tests of the gate set it.
+	AppendDelay time.Duration
+
 	// Now is the clock of retention and file times; default time.Now.
 	Now func() time.Time
 	// Random returns the salt of a new segment; default crypto/rand.
@@ -74,7 +78,7 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("seglog: BatchBytes %d do not fit a segment of %d", o.BatchBytes, o.SegmentBytes)
 	case o.RecordBytesMax < 1 || batchHeaderLen+recordExtent(o.RecordBytesMax) > o.BatchBytes:
 		return o, fmt.Errorf("seglog: RecordBytesMax %d does not fit a batch of %d", o.RecordBytesMax, o.BatchBytes)
-	case o.TenantsMax < 1 || o.Linger < 0 || o.Linger > time.Second || o.RetainBytes < 0 || o.RetainAge < 0:
+	case o.TenantsMax < 1 || o.AppendDelay < 0 || o.AppendDelay > time.Millisecond || o.Linger < 0 || o.Linger > time.Second || o.RetainBytes < 0 || o.RetainAge < 0:
 		return o, fmt.Errorf("seglog: option out of range: TenantsMax %d, Linger %v, RetainBytes %d, RetainAge %v", o.TenantsMax, o.Linger, o.RetainBytes, o.RetainAge)
 	}
 	return o, nil
