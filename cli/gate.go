@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ type gateFlags struct {
 	reason                  string
 	junitPath, markdownPath string
 	run                     runFlags
+	scenario                string // of the runs that the gate makes; empty: the lab's
 	options                 reports.GateOptions
 }
 
@@ -32,6 +34,8 @@ func newGate(term *terminal) *cobra.Command {
 		Long: "Compare runs with the baseline in reports/baselines/. Without runs it makes one, and further\n" +
 			"ones to confirm before it says red. Ratios subject/baseline are compared on any machine,\n" +
 			"absolute numbers only on the baseline's. Whatever is missing, empty, invalid or stale fails.\n\n" +
+			"With --reference it compares two builds instead: both serve at the same time, pair by pair,\n" +
+			"which finds far smaller regressions than any committed number can (docs/MEASURING.md).\n\n" +
 			"Exit codes: 0 no regression, 1 regression confirmed, 2 the baseline or a run can't be used,\n" +
 			"5 a run is invalid, a regression is suspected and not confirmed, or it is too noisy to tell.",
 		Example: "  nexus gate --day day07\n  nexus gate runs/A runs/B --markdown summary.md --junit gate.xml\n  nexus gate --update --reason 'the log now syncs twice' --day day07",
@@ -47,8 +51,9 @@ func newGate(term *terminal) *cobra.Command {
 	cmd.Flags().StringVar(&flags.markdownPath, "markdown", "", "write a summary for a pull request to this file")
 	cmd.Flags().StringVar(&flags.run.mode, "mode", scenarios.ModeQuick, "size of the runs that the gate makes")
 	cmd.Flags().StringVar(&flags.run.runsDir, "out", "runs", "folder for the runs that the gate makes")
+	flags.run.addBuilds(cmd)
 	cmd.Flags().StringArrayVar(&flags.run.sets, "set", nil, "override a value of the scenario")
-	cmd.Flags().Float64Var(&flags.options.MinEffect, "min-effect", reports.DefaultMinEffect, "relative change that matters")
+	cmd.Flags().Float64Var(&flags.options.MinEffect, "min-effect", 0, fmt.Sprintf("relative change that matters (default %g; %g with --reference)", reports.DefaultGateMinEffect, reports.ReferenceMinEffect))
 	return cmd
 }
 
@@ -56,6 +61,9 @@ func (f *gateFlags) gate(ctx context.Context, term *terminal, args []string) err
 	lab, err := labs.ByName(f.day)
 	if err != nil {
 		return err
+	}
+	if f.run.reference != "" {
+		return f.gateReference(ctx, term, lab, args)
 	}
 	path := f.baseline
 	if path == "" {
@@ -78,7 +86,9 @@ func (f *gateFlags) gate(ctx context.Context, term *terminal, args []string) err
 		fmt.Fprintf(term.stderr, "the baseline is now %s: commit it\n", path)
 		return nil
 	}
-	report, err := f.decide(ctx, term, baseline, runs, len(args) == 0)
+	report, err := f.decide(ctx, term, func(runs []*reports.Result) (*reports.GateReport, error) {
+		return reports.Decide(baseline, runs, time.Now(), f.options)
+	}, runs, len(args) == 0)
 	if err != nil {
 		return f.failed(lab.Day, err)
 	}
@@ -106,13 +116,42 @@ func (f *gateFlags) newRun(ctx context.Context, term *terminal) (*reports.Result
 	progress := *term
 	progress.stdout = term.stderr // the gate's own output has standard output
 	progress.json = false
+	if f.scenario != "" {
+		return run(ctx, &progress, f.run, []string{f.scenario})
+	}
 	return run(ctx, &progress, f.run, []string{f.day})
 }
 
+// referenceScenario is what two builds are compared by.
+func referenceScenario(day int) string { return fmt.Sprintf("scenarios/day%02d/gate.yaml", day) }
+
+// decider judges runs: against a baseline, or against the other build in them.
+type decider func(runs []*reports.Result) (*reports.GateReport, error)
+
+// gateReference compares this build with the one that --reference names.
+func (f *gateFlags) gateReference(ctx context.Context, term *terminal, lab *scenarios.Lab, args []string) error {
+	if f.update || f.baseline != "" || len(args) > 0 {
+		return usagef("--reference makes its own runs and has no baseline file: leave out --update, --baseline and the runs")
+	}
+	f.scenario = referenceScenario(lab.Day)
+	f.run.noProbes = true // they would cost both builds the same, and time
+	runs, err := f.runs(ctx, term, nil)
+	if err != nil {
+		return f.failed(lab.Day, err)
+	}
+	report, err := f.decide(ctx, term, func(runs []*reports.Result) (*reports.GateReport, error) {
+		return reports.DecideReference(runs, time.Now(), f.options)
+	}, runs, true)
+	if err != nil {
+		return f.failed(lab.Day, err)
+	}
+	return f.print(term, report)
+}
+
 // decide judges, and runs again while the gate wants confirmation and may.
-func (f *gateFlags) decide(ctx context.Context, term *terminal, baseline *reports.Baseline, runs []*reports.Result, mayRun bool) (*reports.GateReport, error) {
+func (f *gateFlags) decide(ctx context.Context, term *terminal, decide decider, runs []*reports.Result, mayRun bool) (*reports.GateReport, error) {
 	for {
-		report, err := reports.Decide(baseline, runs, time.Now(), f.options)
+		report, err := decide(runs)
 		var known coded
 		if errors.As(err, &known) {
 			return nil, err
@@ -174,6 +213,9 @@ func (f *gateFlags) writeFiles(report *reports.GateReport) error {
 			return err
 		}
 	}
+	if err := appendStepSummary(report.Markdown()); err != nil {
+		return err
+	}
 	if f.junitPath == "" {
 		return nil
 	}
@@ -182,4 +224,22 @@ func (f *gateFlags) writeFiles(report *reports.GateReport) error {
 		return err
 	}
 	return writeOutput(f.junitPath, text)
+}
+
+// appendStepSummary shows the decision on the page of a GitHub workflow's run,
+// where there is one.
+func appendStepSummary(text []byte) error {
+	path := os.Getenv("GITHUB_STEP_SUMMARY")
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return codeError{fmt.Errorf("write the step's summary: %w", err), exitEnvironment}
+	}
+	_, err = file.Write(append(text, '\n'))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return codeError{fmt.Errorf("write the step's summary: %w", err), exitEnvironment}
+	}
+	return nil
 }

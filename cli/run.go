@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -54,6 +55,15 @@ func newRun(term *terminal) *cobra.Command {
 	flags.addBuilds(cmd)
 	cmd.Flags().BoolVar(&flags.noProbes, "no-probes", false, "run without kernel probes")
 	return cmd
+}
+
+// faultOf reads name=value as --fault does.
+func faultOf(text string) (map[string]string, error) {
+	name, value, found := strings.Cut(text, "=")
+	if !found || name == "" {
+		return nil, usagef("a fault has the form name=value, not %q", text)
+	}
+	return map[string]string{name: value}, nil
 }
 
 // addBuilds adds the flags that put another build beside this one.
@@ -115,6 +125,7 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 	if err := reports.WriteAll(folder, result); err != nil {
 		return nil, codeError{fmt.Errorf("write the report: %w", err), exitEnvironment}
 	}
+	remember(term, filepath.Dir(folder), result)
 	return result, term.printResult(folder, result)
 }
 

@@ -65,6 +65,11 @@ func NewBaseline(runs []*Result, reason string, now time.Time) (*Baseline, error
 	if err := alike(runs); err != nil {
 		return nil, err
 	}
+	for _, r := range runs {
+		if len(r.Faults) > 0 {
+			return nil, fmt.Errorf("a run with planted faults (%v) can't be a baseline", r.Faults)
+		}
+	}
 	r := runs[0]
 	b := &Baseline{SchemaVersion: BaselineVersion, Day: r.Day, Lab: r.Lab, Scenario: r.Scenario, ScenarioHash: r.ScenarioHash, Mode: r.Mode,
 		Reason: strings.TrimSpace(reason), CreatedAt: now.UTC().Truncate(time.Second), Environment: r.Environment}

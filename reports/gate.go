@@ -11,12 +11,15 @@ import (
 
 // GateOptions of Decide; the zero value has the defaults.
 type GateOptions struct {
-	MinEffect float64       // relative change that matters; 0 is DefaultMinEffect
-	Alpha     float64       // chance of any false alarm; 0 is DefaultAlpha
-	RunsMin   int           // runs that must agree before red; 0 is 2
-	RunsMax   int           // after so many the gate stops asking for more; 0 is 3
-	AgeMax    time.Duration // of the baseline; 0 is a year
-	Seed      uint64        // of the bootstrap
+	MinEffect float64 // relative change that matters; 0 is DefaultMinEffect
+	Alpha     float64 // chance of any false alarm; 0 is DefaultAlpha
+	// SuspectAlpha is the chance, without correction, of asking for one more run.
+	// Above Alpha it makes the gate find more and cry no more often; 0 is Alpha.
+	SuspectAlpha float64
+	RunsMin      int           // runs that must agree before red; 0 is 2
+	RunsMax      int           // after so many the gate stops asking for more; 0 is 3
+	AgeMax       time.Duration // of the baseline; 0 is a year
+	Seed         uint64        // of the bootstrap
 }
 
 const (
@@ -27,10 +30,13 @@ const (
 
 func (o GateOptions) withDefaults() GateOptions {
 	if o.MinEffect == 0 {
-		o.MinEffect = DefaultMinEffect
+		o.MinEffect = DefaultGateMinEffect
 	}
 	if o.Alpha == 0 {
 		o.Alpha = DefaultAlpha
+	}
+	if o.SuspectAlpha == 0 {
+		o.SuspectAlpha = o.Alpha
 	}
 	if o.RunsMin == 0 {
 		o.RunsMin = gateRunsMin
@@ -42,6 +48,32 @@ func (o GateOptions) withDefaults() GateOptions {
 		o.AgeMax = gateAgeMax
 	}
 	return o
+}
+
+// DefaultGateMinEffect is the smallest change against a committed baseline that
+// counts: below it the moods of one machine look like changes.
+const DefaultGateMinEffect = 0.20
+
+// Defaults where two builds run in the same rounds: docs/MEASURING.md has the
+// table that they come from.
+const (
+	ReferencePairs        = 60 // of one run in quick mode: scenarios/day07/gate.yaml
+	ReferenceAlpha        = 0.01
+	ReferenceSuspectAlpha = 0.2
+	ReferenceMinEffect    = 0.02
+)
+
+func (o GateOptions) withReferenceDefaults() GateOptions {
+	if o.MinEffect == 0 {
+		o.MinEffect = ReferenceMinEffect
+	}
+	if o.Alpha == 0 {
+		o.Alpha = ReferenceAlpha
+	}
+	if o.SuspectAlpha == 0 {
+		o.SuspectAlpha = ReferenceSuspectAlpha
+	}
+	return o.withDefaults()
 }
 
 // GateVerdict is what the gate says.
@@ -61,12 +93,15 @@ type GateReport struct {
 	Day       int          `json:"day"`
 	Lab       string       `json:"lab"`
 	Runs      int          `json:"runs"`
-	Baseline  string       `json:"baseline"` // when and why it was made
-	Absolute  bool         `json:"absolute"` // whether absolute numbers were compared
-	Unlike    []Difference `json:"unlike"`   // why they were not
+	Baseline  string       `json:"baseline"`         // when and why it was made
+	Absolute  bool         `json:"absolute"`         // whether absolute numbers were compared
+	Unlike    []Difference `json:"unlike"`           // why they were not
+	Paired    bool         `json:"paired,omitempty"` // two builds in the same rounds, and no baseline file
 	MinEffect float64      `json:"min_effect"`
 	Alpha     float64      `json:"alpha"`
 	Checks    []GateCheck  `json:"checks"`
+
+	suspectAlpha float64
 }
 
 // GateCheck is the gate's view of one series of the baseline.
@@ -81,6 +116,7 @@ type GateCheck struct {
 	Suspect   bool      `json:"suspect"` // regressed before the correction
 	Why       string    `json:"why,omitempty"`
 
+	doubt  bool    // worth one more run
 	leastP float64 // the smallest p that so many values can give
 	blind  string  // why no change can be shown, "" when one can
 }
@@ -108,7 +144,7 @@ func Decide(b *Baseline, runs []*Result, now time.Time, opts GateOptions) (*Gate
 	if err := b.stale(runs[0], now, opts.AgeMax); err != nil {
 		return nil, err
 	}
-	g := &GateReport{Day: b.Day, Lab: b.Lab, Runs: len(runs), MinEffect: opts.MinEffect, Alpha: opts.Alpha,
+	g := &GateReport{Day: b.Day, Lab: b.Lab, Runs: len(runs), MinEffect: opts.MinEffect, Alpha: opts.Alpha, suspectAlpha: opts.SuspectAlpha,
 		Baseline: fmt.Sprintf("%s, %s", b.CreatedAt.Format("2006-01-02"), b.Reason),
 		Unlike:   environmentDifferences(&b.Environment, &runs[0].Environment)}
 	g.Absolute = len(g.Unlike) == 0
@@ -195,15 +231,25 @@ func (g *GateReport) judge() {
 		c.Verdict, c.Why = word(c.Ratio, adjusted, c.Higher, g.Alpha, g.MinEffect)
 		uncorrected, _ := word(c.Ratio, p[i], c.Higher, g.Alpha, g.MinEffect)
 		c.Suspect = uncorrected == Regressed
+		c.doubt = c.Suspect || g.suspectAlpha > g.Alpha && p[i] < g.suspectAlpha && worse(c.Ratio.Center, c.Higher) >= g.MinEffect
 		if c.blind != "" {
 			c.Verdict, c.Why = CantTell, c.blind
 		}
 	}
 }
 
+// worse is by what share a ratio is worse than 1; below 0 when it is better.
+func worse(ratio float64, higher bool) float64 {
+	if higher {
+		return 1 - ratio
+	}
+	return ratio - 1
+}
+
 func (g *GateReport) verdict(opts GateOptions) GateVerdict {
-	suspect, confirmed, blind := false, false, false
+	suspect, doubt, confirmed, blind := false, false, false, false
 	for _, c := range g.Checks {
+		doubt = doubt || c.doubt
 		suspect = suspect || c.Suspect
 		confirmed = confirmed || c.Verdict == Regressed
 		blind = blind || c.blind != ""
@@ -211,7 +257,7 @@ func (g *GateReport) verdict(opts GateOptions) GateVerdict {
 	switch {
 	case confirmed && g.Runs >= opts.RunsMin:
 		return GateFail
-	case suspect && g.Runs < opts.RunsMax:
+	case doubt && g.Runs < opts.RunsMax:
 		return GateRerun
 	case suspect || blind:
 		return GateInconclusive

@@ -32,7 +32,7 @@ func (c *GateCheck) unit() quantity.Unit {
 
 func (g *GateReport) table() table {
 	t := table{ID: "gate", Title: fmt.Sprintf("Day %d against its baseline", g.Day),
-		Note: fmt.Sprintf("Baseline: %s. %d run(s). Mann–Whitney with Holm, α %s over the table, minimum effect %s.", g.Baseline, g.Runs,
+		Note: fmt.Sprintf("Baseline: %s. %d run(s). %s with Holm, α %s over the table, minimum effect %s.", g.Baseline, g.Runs, g.test(),
 			quantity.Digits(g.Alpha), quantity.Share.Format(g.MinEffect)),
 		Columns: []column{{"what", false}, {"baseline", true}, {"now", true}, {"now / baseline", true}, {"p", true}, {"verdict", false}, {"why", false}}}
 	for i := range g.Checks {
@@ -51,8 +51,18 @@ func (c *GateCheck) label() string {
 	return fmt.Sprintf("%s at %s: %s / %s", m.arrow(), c.Point, c.Subject, c.Against)
 }
 
+func (g *GateReport) test() string {
+	if g.Paired {
+		return "Wilcoxon's signed ranks"
+	}
+	return "Mann–Whitney"
+}
+
 // absoluteNote says whether absolute numbers took part.
 func (g *GateReport) absoluteNote() string {
+	if g.Paired {
+		return "Both builds served at the same time, pair by pair: only their ratios mean anything."
+	}
 	if g.Absolute {
 		return "Ratios and absolute numbers were compared: the fingerprints are equal."
 	}

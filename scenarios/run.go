@@ -167,6 +167,12 @@ func (r *runner) runTrials(ctx context.Context) error {
 		if failures[s.contender] >= failuresMax {
 			continue
 		}
+		if twin, has := r.twin(s); has {
+			if err := r.runPair(ctx, s, twin); err != nil {
+				return err
+			}
+			continue
+		}
 		record, err := r.runSlot(ctx, s)
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,7 +31,19 @@ type bench struct {
 	limits    limits
 	drive     func(context.Context, loadgen.Config) (*loadgen.Result, error)
 	progress  func(Event)
-	unseen    []string // what the probes said that they could not measure, each once
+	mu        sync.Mutex // of unseen: two trials of a pair run at the same time
+	unseen    []string   // what the probes said that they could not measure, each once
+}
+
+// missed keeps what could not be measured, each once.
+func (b *bench) missed(texts []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, text := range texts {
+		if !contains(b.unseen, text) {
+			b.unseen = append(b.unseen, text)
+		}
+	}
 }
 
 func (b *bench) contender(name string) *Contender {
@@ -45,6 +58,12 @@ func (b *bench) contender(name string) *Contender {
 // attempt runs one trial once. Its status says how it went; the error is for
 // what ends the run: an interruption, or a machine that can't do it.
 func (b *bench) attempt(ctx context.Context, s slot, order int) (trial reports.Trial, err error) {
+	return b.attemptAt(ctx, s, order, nil)
+}
+
+// attemptAt is attempt for one side of a pair: the load begins when both have
+// come to the meeting.
+func (b *bench) attemptAt(ctx context.Context, s slot, order int, both *meeting) (trial reports.Trial, err error) {
 	trial = reports.Trial{
 		Contender: s.contender, Point: pointID(s), Sweep: sweepOf(s), Round: s.round, Order: order,
 		StartedAt: time.Now(), Arrival: s.point.Arrival, OfferedPerS: s.point.RatePerS,
@@ -63,7 +82,11 @@ func (b *bench) attempt(ctx context.Context, s slot, order int) (trial reports.T
 		}
 		defer func() { err = errors.Join(err, group.Remove()) }()
 	}
-	run := trialRun{bench: b, slot: s, trial: &trial, dir: dir, group: group}
+	run := trialRun{bench: b, slot: s, trial: &trial, dir: dir, group: group, both: both}
+	if both != nil {
+		run.come = sync.OnceFunc(both.arrive)
+		defer run.come()
+	}
 	err = run.do(ctx, filepath.Join(b.folder, "stderr", name+".log"))
 	if err == nil {
 		return trial, nil
@@ -117,6 +140,8 @@ type trialRun struct {
 	dir   string
 	group *machine.Cgroup
 	child *child
+	both  *meeting // nil for a trial that runs alone
+	come  func()
 	heard *heard
 }
 
@@ -140,6 +165,12 @@ func (t *trialRun) do(ctx context.Context, stderr string) error {
 	address, err := t.child.awaitReady(ctx)
 	if err != nil {
 		return err
+	}
+	if t.both != nil {
+		t.come()
+		if err := t.both.wait(ctx); err != nil {
+			return err
+		}
 	}
 	load, err := t.load(ctx, address, source)
 	if err != nil {

@@ -99,11 +99,7 @@ func (w *watch) stop() {
 	}
 	w.t.trial.Resources = after.since(w.before)
 	w.t.trial.Resources.StealNs = readings.StealNs
-	for _, text := range append(w.before.unseen, after.unseen...) {
-		if !contains(w.t.unseen, text) {
-			w.t.unseen = append(w.t.unseen, text)
-		}
-	}
+	w.t.missed(append(w.before.unseen, after.unseen...))
 	w.t.judgeMachine(&readings)
 }
 
@@ -120,11 +116,7 @@ func (t *trialRun) kernel(snapshot bpf.Snapshot) {
 		}
 		t.trial.Kernel = append(t.trial.Kernel, out)
 	}
-	for _, text := range snapshot.NotMeasured {
-		if !contains(t.unseen, text) {
-			t.unseen = append(t.unseen, text)
-		}
-	}
+	t.missed(snapshot.NotMeasured)
 	for _, c := range snapshot.Counters {
 		t.trial.KernelCounts = append(t.trial.KernelCounts, reports.KernelCount{Probe: c.Probe, Label: c.Label, Value: c.Value, Unit: c.Unit})
 	}
