@@ -5,7 +5,9 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"os"
 	"strings"
+	"time"
 
 	pretty "github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -98,19 +100,28 @@ func (g *GateReport) Terminal(w io.Writer, opts TerminalOptions) error {
 	return t.err
 }
 
+// junitSuite follows the schema of Ant's JUnit task (windyroad/JUnit-Schema),
+// whose required attributes and order of elements every reader of such files takes.
 type junitSuite struct {
-	XMLName  xml.Name    `xml:"testsuite"`
-	Name     string      `xml:"name,attr"`
-	Tests    int         `xml:"tests,attr"`
-	Failures int         `xml:"failures,attr"`
-	Errors   int         `xml:"errors,attr"`
-	Skipped  int         `xml:"skipped,attr"`
-	Cases    []junitCase `xml:"testcase"`
+	XMLName    xml.Name    `xml:"testsuite"`
+	Name       string      `xml:"name,attr"`
+	Timestamp  string      `xml:"timestamp,attr"` // no zone, by the schema
+	Hostname   string      `xml:"hostname,attr"`
+	Tests      int         `xml:"tests,attr"`
+	Failures   int         `xml:"failures,attr"`
+	Errors     int         `xml:"errors,attr"`
+	Skipped    int         `xml:"skipped,attr"`
+	Time       string      `xml:"time,attr"`
+	Properties struct{}    `xml:"properties"`
+	Cases      []junitCase `xml:"testcase"`
+	Out        string      `xml:"system-out"`
+	Err        string      `xml:"system-err"`
 }
 
 type junitCase struct {
 	Name    string        `xml:"name,attr"`
 	Class   string        `xml:"classname,attr"`
+	Time    string        `xml:"time,attr"` // 0: the runs took the time, and serve all cases
 	Failure *junitMessage `xml:"failure,omitempty"`
 	Error   *junitMessage `xml:"error,omitempty"`
 	Skipped *junitMessage `xml:"skipped,omitempty"`
@@ -118,6 +129,7 @@ type junitCase struct {
 
 type junitMessage struct {
 	Message string `xml:"message,attr"`
+	Type    string `xml:"type,attr,omitempty"`
 }
 
 // JUnit is the decision as JUnit XML: one test per check and one for the whole,
@@ -130,17 +142,17 @@ func (g *GateReport) JUnit() ([]byte, error) {
 		message := fmt.Sprintf("%s: %s, %s to %s", c.Verdict, percent(c.Ratio), center(c.unit(), c.Before), center(c.unit(), c.After))
 		switch c.Verdict {
 		case Regressed:
-			test.Failure = &junitMessage{message}
+			test.Failure = &junitMessage{message, c.Verdict}
 			suite.Failures++
 		case CantTell:
-			test.Skipped = &junitMessage{message + "; " + c.Why}
+			test.Skipped = &junitMessage{Message: message + "; " + c.Why}
 			suite.Skipped++
 		}
 		suite.Cases = append(suite.Cases, test)
 	}
 	whole := junitCase{Name: "verdict", Class: suite.Name}
 	if g.Verdict != GatePass {
-		whole.Failure = &junitMessage{gateTexts[g.Verdict]}
+		whole.Failure = &junitMessage{gateTexts[g.Verdict], string(g.Verdict)}
 		suite.Failures++
 	}
 	suite.Cases = append(suite.Cases, whole)
@@ -150,12 +162,19 @@ func (g *GateReport) JUnit() ([]byte, error) {
 // JUnitError is a gate that could not decide, as JUnit XML: an error, never green.
 func JUnitError(day int, err error) ([]byte, error) {
 	name := fmt.Sprintf("nexus gate day%02d", day)
-	suite := junitSuite{Name: name, Errors: 1, Cases: []junitCase{{Name: "verdict", Class: name, Error: &junitMessage{err.Error()}}}}
+	suite := junitSuite{Name: name, Errors: 1, Cases: []junitCase{{Name: "verdict", Class: name, Error: &junitMessage{err.Error(), "error"}}}}
 	return suite.encode()
 }
 
 func (s *junitSuite) encode() ([]byte, error) {
 	s.Tests = len(s.Cases)
+	s.Time, s.Timestamp, s.Hostname = "0", time.Now().UTC().Format("2006-01-02T15:04:05"), "localhost"
+	if name, err := os.Hostname(); err == nil && name != "" {
+		s.Hostname = name
+	}
+	for i := range s.Cases {
+		s.Cases[i].Time = "0"
+	}
 	encoded, err := xml.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode JUnit XML: %w", err)

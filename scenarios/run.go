@@ -74,6 +74,13 @@ func run(ctx context.Context, options Options, limits limits, drive func(context
 		return nil, environmentError("set TMPDIR to a folder on a disk", "%w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
+	if options.Reference != "" {
+		discard, copyErr := r.bench.copyBuilds()
+		if copyErr != nil {
+			return nil, copyErr
+		}
+		defer func() { err = errors.Join(err, discard()) }()
+	}
 	r.bench.temp, r.bench.limits, r.bench.drive = temp, limits, drive
 	r.bench.progress = r.emit
 	return r.work(ctx)
