@@ -102,6 +102,8 @@ type GateReport struct {
 	Checks    []GateCheck  `json:"checks"`
 
 	suspectAlpha float64
+	at           time.Time // of the newest run
+	hostname     string
 }
 
 // GateCheck is the gate's view of one series of the baseline.
@@ -161,6 +163,7 @@ func Decide(b *Baseline, runs []*Result, now time.Time, opts GateOptions) (*Gate
 	if len(g.Checks) == 0 {
 		return nil, &StaleError{"it holds only absolute numbers, of another machine"}
 	}
+	g.at, g.hostname = runs[len(runs)-1].StartedAt, runs[0].Environment.Hostname
 	g.judge()
 	g.Verdict = g.verdict(opts)
 	return g, nil

@@ -52,6 +52,7 @@ func DecideReference(runs []*Result, now time.Time, opts GateOptions) (*GateRepo
 	if len(g.Checks) == 0 {
 		return nil, errors.New("gate: the run holds no trials of a reference build")
 	}
+	g.at, g.hostname = runs[len(runs)-1].StartedAt, runs[0].Environment.Hostname
 	g.judge()
 	g.Verdict = g.verdict(opts)
 	return g, nil

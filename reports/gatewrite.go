@@ -60,8 +60,12 @@ func (g *GateReport) test() string {
 	return "Mann–Whitney"
 }
 
-// absoluteNote says whether absolute numbers took part.
+// absoluteNote says whether absolute numbers took part, and what is not judged.
 func (g *GateReport) absoluteNote() string {
+	return g.takingPart() + fmt.Sprintf(" Changes below %s are not judged: on a shared machine they can't be told from none.", quantity.Share.Format(g.MinEffect))
+}
+
+func (g *GateReport) takingPart() string {
 	if g.Paired {
 		return "Both builds served at the same time, pair by pair: only their ratios mean anything."
 	}
@@ -135,7 +139,7 @@ type junitMessage struct {
 // JUnit is the decision as JUnit XML: one test per check and one for the whole,
 // so that a verdict other than pass is red also where no single check is.
 func (g *GateReport) JUnit() ([]byte, error) {
-	suite := junitSuite{Name: fmt.Sprintf("nexus gate day%02d", g.Day)}
+	suite := junitSuite{Name: fmt.Sprintf("nexus gate day%02d", g.Day), Timestamp: junitTime(g.at), Hostname: g.hostname}
 	for i := range g.Checks {
 		c := &g.Checks[i]
 		test := junitCase{Name: c.id(), Class: suite.Name}
@@ -162,15 +166,18 @@ func (g *GateReport) JUnit() ([]byte, error) {
 // JUnitError is a gate that could not decide, as JUnit XML: an error, never green.
 func JUnitError(day int, err error) ([]byte, error) {
 	name := fmt.Sprintf("nexus gate day%02d", day)
-	suite := junitSuite{Name: name, Errors: 1, Cases: []junitCase{{Name: "verdict", Class: name, Error: &junitMessage{err.Error(), "error"}}}}
+	hostname, _ := os.Hostname() // encode names another when this fails
+	suite := junitSuite{Name: name, Timestamp: junitTime(time.Now()), Hostname: hostname, Errors: 1, Cases: []junitCase{{Name: "verdict", Class: name, Error: &junitMessage{err.Error(), "error"}}}}
 	return suite.encode()
 }
 
+func junitTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05") }
+
 func (s *junitSuite) encode() ([]byte, error) {
 	s.Tests = len(s.Cases)
-	s.Time, s.Timestamp, s.Hostname = "0", time.Now().UTC().Format("2006-01-02T15:04:05"), "localhost"
-	if name, err := os.Hostname(); err == nil && name != "" {
-		s.Hostname = name
+	s.Time = "0"
+	if s.Hostname == "" {
+		s.Hostname = "localhost"
 	}
 	for i := range s.Cases {
 		s.Cases[i].Time = "0"
