@@ -95,7 +95,7 @@ func designs(comparisons int, quick bool) []reports.GateTrial {
 		return all
 	}
 	add(standard, 0, 0.03, slowdownFound, 0.10)
-	for _, pairs := range []int{20, 40, 80, 120} {
+	for _, pairs := range []int{10, 20, 80} {
 		t := standard
 		t.Trials = pairs
 		add(t, 0, 0.03, slowdownFound, 0.10)

@@ -57,7 +57,7 @@ const DefaultGateMinEffect = 0.20
 // Defaults where two builds run in the same rounds: docs/MEASURING.md has the
 // table that they come from.
 const (
-	ReferencePairs        = 60 // of one run in quick mode: scenarios/day07/gate.yaml
+	ReferencePairs        = 40 // of one run in quick mode: scenarios/day07/gate.yaml
 	ReferenceAlpha        = 0.01
 	ReferenceSuspectAlpha = 0.2
 	ReferenceMinEffect    = 0.02

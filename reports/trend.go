@@ -157,7 +157,7 @@ func (s *TrendSeries) spark(columns int) string {
 }
 
 func (c *TrendChange) text() string {
-	return fmt.Sprintf("%s %s at %s (p %s)", statusMarks[c.Verdict], changeText(c.After/c.Before), c.Time, quantity.Digits(c.P))
+	return fmt.Sprintf("%s %s on %s", statusMarks[c.Verdict], changeText(c.After/c.Before), c.Time[:len("2006-01-02")])
 }
 
 func changeText(ratio float64) string { return fmt.Sprintf("%+.1f%%", 100*(ratio-1)) }
