@@ -43,6 +43,9 @@ func (s strangers) judge(t *trialRun) error {
 		own = append(own, pidsOf(t.group)...)
 	}
 	family := []int{t.child.cmd.Process.Pid}
+	if t.both != nil {
+		family = t.both.processes()
+	}
 	limit := t.scenario.Validity.otherLoadMax()
 	for _, set := range []struct {
 		whose string
@@ -108,11 +111,7 @@ func (t *trialRun) judgeMachine(r *machine.Readings) {
 }
 
 // unsee notes once what could not be measured.
-func (t *trialRun) unsee(text string) {
-	if !contains(t.unseen, text) {
-		t.unseen = append(t.unseen, text)
-	}
-}
+func (t *trialRun) unsee(text string) { t.missed([]string{text}) }
 
 // pinned are the CPUs of contender and generator, each once.
 func (t *trialRun) pinned() []int {

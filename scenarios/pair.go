@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -74,6 +75,7 @@ type meeting struct {
 	mu      sync.Mutex
 	waiting int
 	open    chan struct{}
+	pids    []int // of those that came: neither is a disturbance of the other
 }
 
 func newMeeting() *meeting { return &meeting{waiting: 2, open: make(chan struct{})} }
@@ -85,6 +87,18 @@ func (m *meeting) arrive() {
 	if m.waiting--; m.waiting == 0 {
 		close(m.open)
 	}
+}
+
+func (m *meeting) join(pid int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.pids = append(m.pids, pid)
+}
+
+func (m *meeting) processes() []int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.pids)
 }
 
 func (m *meeting) wait(ctx context.Context) error {

@@ -167,6 +167,7 @@ func (t *trialRun) do(ctx context.Context, stderr string) error {
 		return err
 	}
 	if t.both != nil {
+		t.both.join(t.child.cmd.Process.Pid)
 		t.come()
 		if err := t.both.wait(ctx); err != nil {
 			return err
