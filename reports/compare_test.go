@@ -158,11 +158,11 @@ func baseline(t testing.TB) *Baseline {
 
 func TestGateGoesRedOnlyAfterConfirming(t *testing.T) {
 	b, slow := baseline(t), []*Result{fixture(t, 5, 0.7), fixture(t, 6, 0.7)}
-	first, err := Decide(b, slow[:1], gateDay, GateOptions{})
+	first, err := Decide(b, slow[:1], gateDay, GateOptions{MinEffect: 0.03})
 	if err != nil || first.Verdict != GateRerun {
 		t.Fatalf("after one run: %v, %v; want rerun", first, err)
 	}
-	second, err := Decide(b, slow, gateDay, GateOptions{})
+	second, err := Decide(b, slow, gateDay, GateOptions{MinEffect: 0.03})
 	if err != nil || second.Verdict != GateFail {
 		t.Fatalf("after two runs: %v, %v; want fail", second, err)
 	}
@@ -178,7 +178,7 @@ func TestGateGoesRedOnlyAfterConfirming(t *testing.T) {
 	}
 	golden(t, "gate.txt", out.Bytes())
 	// An outlier that the further run doesn't confirm is not red.
-	mixed, err := Decide(b, []*Result{slow[0], fixture(t, 7, 1), fixture(t, 8, 1)}, gateDay, GateOptions{})
+	mixed, err := Decide(b, []*Result{slow[0], fixture(t, 7, 1), fixture(t, 8, 1)}, gateDay, GateOptions{MinEffect: 0.03})
 	if err != nil || mixed.Verdict == GateFail {
 		t.Errorf("one slow run of three: %v, %v", mixed, err)
 	}

@@ -52,7 +52,7 @@ func (o GateOptions) withDefaults() GateOptions {
 
 // DefaultGateMinEffect is the smallest change against a committed baseline that
 // counts: below it the moods of one machine look like changes.
-const DefaultGateMinEffect = 0.20
+const DefaultGateMinEffect = 0.40
 
 // Defaults where two builds run in the same rounds: docs/MEASURING.md has the
 // table that they come from.
