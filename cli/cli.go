@@ -104,7 +104,7 @@ func newRoot(term *terminal) *cobra.Command {
 	root.PersistentFlags().BoolVarP(&term.quiet, "quiet", "q", false, "no progress")
 	root.AddCommand(
 		newList(term), newDoctor(term), newSetup(term), newRun(term), newReport(term),
-		newCompare(term), newGate(term), newTrend(term), newClaims(term), newClean(term), newSchema(term), newSelftest(term),
+		newCompare(term), newGate(term), newTrend(term), newClaims(term), newClean(term), newSchema(term), newSelftest(term), newCalibrate(term),
 		newServe(), newCrashChild(), newReap(),
 	)
 	return root

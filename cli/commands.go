@@ -88,7 +88,7 @@ func newDoctor(term *terminal) *cobra.Command {
 		Short: "What this machine can run and measure, what each gap costs, and what fixes it",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			findings, err := machine.Doctor(cmd.Context(), machine.DoctorOptions{Dir: dir, Probers: []machine.Prober{probeBPF}})
+			findings, err := machine.Doctor(cmd.Context(), machine.DoctorOptions{Dir: dir, Probers: []machine.Prober{probeBPF, probeCeilings}})
 			if err != nil {
 				return codeError{fmt.Errorf("look at this machine: %w", err), exitEnvironment}
 			}
@@ -138,10 +138,11 @@ func probeBPF(context.Context) []machine.Finding {
 
 // purposes are what nexus setup --for accepts, and what each stands for.
 var purposes = map[string][]machine.Purpose{
-	"run":      nil,
-	"generate": {machine.ForGenerate},
-	"reports":  {machine.ForReports},
-	"ci":       {machine.ForGenerate},
+	"run":       nil,
+	"generate":  {machine.ForGenerate},
+	"reports":   {machine.ForReports},
+	"calibrate": {machine.ForCalibrate},
+	"ci":        {machine.ForGenerate, machine.ForCalibrate},
 }
 
 func newSetup(term *terminal) *cobra.Command {
@@ -157,7 +158,7 @@ func newSetup(term *terminal) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			wanted, known := purposes[purpose]
 			if !known {
-				return usagef("unknown purpose %q: use run, generate, reports or ci", purpose)
+				return usagef("unknown purpose %q: use run, generate, reports, calibrate or ci", purpose)
 			}
 			options := machine.SetupOptions{
 				Purposes: wanted, DryRun: dryRun, Out: term.stderr, In: os.Stdin,
@@ -178,7 +179,7 @@ func newSetup(term *terminal) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&day, "day", 0, "what this day needs to run")
-	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), ci (as generate)")
+	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), calibrate (wrk and fio, to compare the generator with), ci (generate and calibrate)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be installed")
 	return cmd
 }

@@ -95,7 +95,9 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 		Reference:   flags.reference,
 		Faults:      flags.faults,
 		Environment: found,
+		Ceilings:    useCalibration(term, &found),
 	}
+	options.Environment = found
 	if !flags.noProbes {
 		suite := openProbes(&options)
 		if suite != nil {

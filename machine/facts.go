@@ -30,6 +30,8 @@ type Environment struct {
 	NexusVersion string
 	CPUPlan      map[string][]int
 	Tools        map[string]string
+	// GeneratorCeilings is filled by who calibrates the generator.
+	GeneratorCeilings map[string]float64
 }
 
 // Facts is what can be read of the machine without probing it.

@@ -20,6 +20,8 @@ const (
 	ForRun Purpose = "run"
 	// ForGenerate rebuilds the committed BPF, Wasm and Go code.
 	ForGenerate Purpose = "generate"
+	// ForCalibrate is what the load generator is compared with.
+	ForCalibrate Purpose = "calibrate"
 	// ForReports looks at reports in a real browser.
 	ForReports Purpose = "reports"
 )
@@ -57,9 +59,9 @@ var tools = []Tool{
 		Debian: []string{"postgresql"}, Other: "postgresql-server", Costs: "labs with a PostgreSQL contender need POSTGRES_URL instead; day 7 has none"},
 	{ID: "tool.redis", Name: "Redis", Commands: []string{"redis-server", "valkey-server"}, Version: []string{"--version"}, Purpose: ForRun,
 		Debian: []string{"redis-server"}, Other: "redis or valkey", Costs: "labs with a Redis contender need REDIS_URL instead; day 7 has none"},
-	{ID: "tool.fio", Name: "fio", Commands: []string{"fio"}, Version: []string{"--version"}, Purpose: ForRun,
+	{ID: "tool.fio", Name: "fio", Commands: []string{"fio"}, Version: []string{"--version"}, Purpose: ForCalibrate,
 		Debian: []string{"fio"}, Other: "fio", Costs: "the generator's file I/O can't be compared with fio"},
-	{ID: "tool.wrk", Name: "wrk", Commands: []string{"wrk"}, Version: []string{"--version"}, Purpose: ForRun,
+	{ID: "tool.wrk", Name: "wrk", Commands: []string{"wrk"}, Version: []string{"--version"}, Purpose: ForCalibrate,
 		Debian: []string{"wrk"}, Other: "wrk", Costs: "the generator's HTTP rate can't be compared with wrk"},
 }
 

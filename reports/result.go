@@ -324,4 +324,7 @@ type Environment struct {
 	NexusVersion string            `json:"nexus_version"`
 	CPUPlan      map[string][]int  `json:"cpu_plan"` // generator, contender
 	Tools        map[string]string `json:"tools,omitempty"`
+	// GeneratorCeilings are the load generator's calibrated ceilings, verified
+	// requests per second of its CPU time, by transport, codec and depth.
+	GeneratorCeilings map[string]float64 `json:"generator_ceilings_per_cpu_s,omitempty"`
 }

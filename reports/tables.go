@@ -261,6 +261,9 @@ func (v *view) environmentTable() table {
 	add("frequency governor", e.Governor)
 	add("virtual", e.Virtual)
 	add("nexus", strings.TrimSpace(e.NexusVersion+" "+e.GoVersion))
+	for _, point := range slices.Sorted(maps.Keys(e.GeneratorCeilings)) {
+		add("generator's ceiling, "+point, fmt.Sprintf("%.0f requests per CPU second", e.GeneratorCeilings[point]))
+	}
 	for _, tool := range slices.Sorted(maps.Keys(e.Tools)) {
 		add(tool, e.Tools[tool])
 	}

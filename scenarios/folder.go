@@ -197,8 +197,8 @@ func (r *runRecord) sameRun(now *runRecord) error {
 	}
 	then, here := reflect.ValueOf(r.Environment), reflect.ValueOf(now.Environment)
 	for i := range then.NumField() {
-		if then.Type().Field(i).Name == "Tools" {
-			continue // what is installed beside the project has no part in the trials
+		if name := then.Type().Field(i).Name; name == "Tools" || name == "GeneratorCeilings" {
+			continue // what is installed or known beside the project has no part in the trials
 		}
 		// An absent map and an empty one are the same thing.
 		a, b := then.Field(i), here.Field(i)

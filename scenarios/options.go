@@ -5,6 +5,7 @@ import (
 
 	"github.com/nexuscore-labs/nexus/bpf"
 	"github.com/nexuscore-labs/nexus/loadgen"
+	"github.com/nexuscore-labs/nexus/loadgen/ceiling"
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/reports"
 )
@@ -37,6 +38,8 @@ type Options struct {
 	Environment reports.Environment
 	// CPUs is who may run where; the zero value plans by machine.PlanCPUs.
 	CPUs machine.CPUPlan
+	// Ceilings is the generator's calibration here; nil: there is none.
+	Ceilings *ceiling.Table
 	// Probes measure from the kernel; nil leaves that out.
 	Probes Probes
 	// NotMeasured is what the caller already knows cannot be measured here.

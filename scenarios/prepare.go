@@ -112,6 +112,10 @@ func (r *runner) prepareBench() error {
 		r.note(fmt.Sprintf("a cgroup for each contender, and with it the kernel probes: %v", err))
 	}
 	o.Environment.CPUPlan = cpus.Map()
+	r.bench.ceilings = o.Ceilings
+	if o.Ceilings == nil {
+		r.note(noCeiling)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nexuscore-labs/nexus/loadgen"
+	"github.com/nexuscore-labs/nexus/loadgen/ceiling"
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/reports"
 )
@@ -29,6 +30,7 @@ type bench struct {
 	probes    Probes
 	groups    bool // cgroups can be made
 	limits    limits
+	ceilings  *ceiling.Table // nil: not calibrated
 	drive     func(context.Context, loadgen.Config) (*loadgen.Result, error)
 	progress  func(Event)
 	mu        sync.Mutex // of unseen: two trials of a pair run at the same time
@@ -315,6 +317,7 @@ func (t *trialRun) record(load *loadgen.Result) error {
 	for _, reason := range load.Invalid {
 		t.invalid(reason)
 	}
+	t.judgeCeiling(load)
 	return nil
 }
 
