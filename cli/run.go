@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/nexuscore-labs/nexus/bpf"
+	"github.com/nexuscore-labs/nexus/bpf/stageprobe"
 	"github.com/nexuscore-labs/nexus/labs"
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/reports"
@@ -103,6 +104,9 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 		if suite != nil {
 			defer suite.Close()
 		}
+		if probe := openStages(&options); probe != nil {
+			defer probe.Close()
+		}
 	} else {
 		options.NotMeasured = append(options.NotMeasured, "kernel probes: switched off with --no-probes")
 	}
@@ -193,6 +197,20 @@ func openProbes(options *scenarios.Options) *bpf.Suite {
 	options.Probes = suite
 	options.NotMeasured = append(options.NotMeasured, suite.Missing()...)
 	return suite
+}
+
+// openStages loads the probe that points with stages need.
+func openStages(options *scenarios.Options) *stageprobe.Probe {
+	if !options.Scenario.AsksForStages() {
+		return nil
+	}
+	probe, err := stageprobe.Open(stageprobe.Options{})
+	if err != nil {
+		options.NotMeasured = append(options.NotMeasured, "stages of a request: "+err.Error())
+		return nil
+	}
+	options.Stages = probe
+	return probe
 }
 
 // commandLine repeats a run.

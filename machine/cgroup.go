@@ -86,6 +86,20 @@ func makeCgroup(path string) (*Cgroup, error) {
 	return &Cgroup{Path: path, ID: stat.Ino, dir: dir}, nil
 }
 
+// Cgroup2Root returns the mount point of the cgroup2 hierarchy: programs attached
+// there see the packets of every socket below.
+func Cgroup2Root() (string, error) {
+	mounts, err := readMounts(hostRoot())
+	if err != nil {
+		return "", err
+	}
+	mount, found := mountOfType(mounts, "cgroup2")
+	if !found {
+		return "", ErrNoCgroup2
+	}
+	return mount.Point, nil
+}
+
 // cgroupParents returns where a cgroup may be made, best first.
 func cgroupParents() ([]string, error) {
 	mounts, err := readMounts(hostRoot())

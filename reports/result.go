@@ -135,6 +135,7 @@ type PointResult struct {
 	LatencyNs      map[string]Interval `json:"latency_ns"` // p50, p90, p99, p999 over trials
 	CPUNsPerOp     *Interval           `json:"cpu_ns_per_op"`
 	Pooled         Latency             `json:"pooled_ns"` // of the merged histogram
+	Stages         *StageBreakdown     `json:"stages,omitempty"`
 }
 
 // Trial is one measured run of one contender at one sweep point.
@@ -168,6 +169,7 @@ type Trial struct {
 	Kernel         []KernelHistogram  `json:"kernel,omitempty"`
 	KernelCounts   []KernelCount      `json:"kernel_counts,omitempty"`
 	System         map[string]float64 `json:"system,omitempty"` // the contender's own counters, unit last in the name
+	Stages         *StageBreakdown    `json:"stages,omitempty"` // where the time went; absent where it was not measured
 	Timeline       []Tick             `json:"timeline,omitempty"`
 	Pace           *Pace              `json:"pace,omitempty"`
 	Events         []Event            `json:"events,omitempty"`

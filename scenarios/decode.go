@@ -76,6 +76,8 @@ func (d *decoder) value(n *node, v reflect.Value, r rules, path string) {
 		d.list(n, v, r, path)
 	case reflect.String:
 		d.text(n, v, r)
+	case reflect.Bool:
+		d.truth(n, v)
 	case reflect.Int:
 		d.integer(n, v, r)
 	case reflect.Uint64:
@@ -130,6 +132,19 @@ func plainNumber(bound string) float64 {
 		panic("scenarios: bound " + bound)
 	}
 	return value
+}
+
+func (d *decoder) truth(n *node, v reflect.Value) {
+	if !d.single(n, "true or false") {
+		return
+	}
+	switch n.text {
+	case "true":
+		v.SetBool(true)
+	case "false":
+	default:
+		d.add(n.at, "", "want true or false, got %q", n.text)
+	}
 }
 
 func (d *decoder) integer(n *node, v reflect.Value, r rules) {

@@ -33,6 +33,7 @@ var TrialMetrics = map[string]string{
 	"write_bytes_per_op": "bytes",
 	"switches_per_op":    "count",
 	"page_faults_per_op": "count",
+	"stages_error_share": "ratio",
 }
 
 const systemMetricPrefix = "system."
@@ -209,6 +210,10 @@ func (e *effect) points(s *Scenario, i int) []Point {
 		Timeout:  time.Duration(f.Timeout.or(&e.file.Sizes.Timeout, e.mode)),
 		Trials:   f.Trials.or(&e.file.Sizes.Trials, e.mode),
 		Workload: s.Workload, InFlightMax: inFlightDefault, BurstLen: 1,
+	}
+	base.Stages = f.Stages
+	if f.Transport != "" {
+		base.Workload.Transport = f.Transport
 	}
 	if f.InFlight != nil {
 		base.InFlightMax = *f.InFlight

@@ -60,6 +60,8 @@ type filePoint struct {
 	Modes       []string           `yaml:"modes" rule:"enum=quick|full" doc:"Modes in which it is run; both when absent."`
 	Arrival     string             `yaml:"arrival" rule:"required,enum=constant|poisson|burst|closed" doc:"How requests arrive; closed: each writer sends when it has its answer, which hides queueing."`
 	Rate        byMode[many[rate]] `yaml:"rate" rule:"min=1/s,max=100M/s" doc:"Offered rate; not for closed."`
+	Transport   string             `yaml:"transport" rule:"enum=unix|tcp|udp" doc:"In place of the workload's."`
+	Stages      bool               `yaml:"stages" doc:"Break the latency down into stages, from packets and threads; not over unix sockets."`
 	Burst       *int               `yaml:"burst" rule:"min=1,max=100000" doc:"Arrivals per burst; only for burst."`
 	Writers     byMode[many[int]]  `yaml:"writers" rule:"required,min=1,max=1000000" doc:"Logical writers; the requests of one keep their order."`
 	Tenants     byMode[many[int]]  `yaml:"tenants" rule:"min=1,max=1000000" doc:"In place of the workload's."`

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nexuscore-labs/nexus/bpf"
+	"github.com/nexuscore-labs/nexus/bpf/stageprobe"
 	"github.com/nexuscore-labs/nexus/loadgen"
 	"github.com/nexuscore-labs/nexus/loadgen/ceiling"
 	"github.com/nexuscore-labs/nexus/machine"
@@ -42,6 +43,9 @@ type Options struct {
 	Ceilings *ceiling.Table
 	// Probes measure from the kernel; nil leaves that out.
 	Probes Probes
+	// Stages logs what the points with stages are broken down from; nil leaves
+	// that out.
+	Stages *stageprobe.Probe
 	// NotMeasured is what the caller already knows cannot be measured here.
 	NotMeasured []string
 

@@ -102,7 +102,7 @@ func (r *runner) prepareBench() error {
 		}
 		cpus = planned
 	}
-	r.bench = bench{lab: o.Lab, scenario: o.Scenario, self: self, cpus: cpus, probes: o.Probes, groups: true}
+	r.bench = bench{lab: o.Lab, scenario: o.Scenario, self: self, cpus: cpus, probes: o.Probes, stages: o.Stages, groups: true}
 	group, err := machine.NewCgroup()
 	if err == nil {
 		err = group.Remove()

@@ -136,6 +136,14 @@ func (r *runner) addMethods(out *reports.Result) {
 		sort.Strings(attached)
 		out.MeasuredBy = append(out.MeasuredBy, attached...)
 	}
+	if r.bench.stages != nil {
+		for _, program := range r.bench.stages.Programs() {
+			out.MeasuredBy = append(out.MeasuredBy, "stages of a request: "+program)
+		}
+	}
+	for _, text := range stageGaps(r.options.Scenario) {
+		r.note(text)
+	}
 	for _, text := range r.bench.unseen {
 		r.note(text)
 	}

@@ -92,6 +92,7 @@ type Point struct {
 	Duration    time.Duration      `json:"duration_ns"`
 	Timeout     time.Duration      `json:"timeout_ns"` // per request
 	Trials      int                `json:"trials"`
+	Stages      bool               `json:"stages,omitempty"`
 	Contenders  []string           `json:"contenders"` // those that run here
 	Workload    Workload           `json:"workload"`   // the scenario's, with what the sweep sets
 }

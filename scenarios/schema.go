@@ -48,6 +48,8 @@ func describe(t reflect.Type, r rules) *jsonschema.Schema {
 	case reflect.Slice:
 		one := uint64(1)
 		return &jsonschema.Schema{Type: "array", Items: describe(t.Elem(), r), MinItems: &one}
+	case reflect.Bool:
+		return &jsonschema.Schema{Type: "boolean"}
 	case reflect.Int:
 		return bounded(&jsonschema.Schema{Type: "integer"}, r)
 	case reflect.Uint64:

@@ -150,6 +150,11 @@ func trialMetric(t *reports.Trial, metric string) float64 {
 	switch metric {
 	case "throughput_per_s":
 		return t.ThroughputPerS
+	case "stages_error_share":
+		if t.Stages == nil {
+			return math.NaN()
+		}
+		return t.Stages.ErrorShareMax()
 	case "latency_p50_ns", "latency_p90_ns", "latency_p99_ns", "latency_p999_ns", "latency_max_ns":
 		return percentile(&t.LatencyNs, metric[len("latency_"):len(metric)-len("_ns")])
 	case "service_p50_ns", "service_p99_ns":
@@ -229,6 +234,7 @@ func (b *board) pointResults(seed uint64) ([]reports.PointResult, error) {
 			return nil, err
 		}
 		p.Pooled = pooled
+		p.Stages = c.stages()
 		out = append(out, p)
 	}
 	return out, nil
@@ -312,4 +318,19 @@ func pairs(a, b map[int]float64) (of, with []float64) {
 		}
 	}
 	return of, with
+}
+
+// stages sums the breakdowns of a cell's valid trials, nil when it has none.
+func (c *cell) stages() *reports.StageBreakdown {
+	var all []*reports.StageBreakdown
+	last := -1
+	for round := range c.byRound {
+		last = max(last, round)
+	}
+	for round := range last + 1 {
+		if t := c.byRound[round]; t != nil {
+			all = append(all, t.Stages)
+		}
+	}
+	return reports.SumStages(all)
 }

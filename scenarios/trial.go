@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nexuscore-labs/nexus/bpf/stageprobe"
 	"github.com/nexuscore-labs/nexus/loadgen"
 	"github.com/nexuscore-labs/nexus/loadgen/ceiling"
 	"github.com/nexuscore-labs/nexus/machine"
@@ -28,6 +29,7 @@ type bench struct {
 	temp      string            // root of the trials' data folders
 	cpus      machine.CPUPlan
 	probes    Probes
+	stages    *stageprobe.Probe
 	groups    bool // cgroups can be made
 	limits    limits
 	ceilings  *ceiling.Table // nil: not calibrated
@@ -231,6 +233,10 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 	p := t.slot.point
 	t.heard = &heard{}
 	watch := newWatch(t)
+	breaking, err := t.startStages(address)
+	if err != nil {
+		return nil, err
+	}
 	load, err := t.drive(ctx, loadgen.Config{
 		Target: loadgen.Target{Network: p.Workload.Transport, Address: address},
 		Codec:  p.Workload.Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
@@ -243,8 +249,11 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 				ProbesOff: t.slot.probesOff, Tick: tick,
 			})
 		},
-		OnMeasure: watch.measure,
+		OnMeasure: watch.measure, TraceMax: breaking.traceMax(),
 	})
+	if stagesErr := breaking.stop(load); stagesErr != nil {
+		t.invalid(stagesErr.Error())
+	}
 	watched := watch.result()
 	select {
 	case <-t.child.ended:
