@@ -18,5 +18,8 @@ func newSelftest(term *terminal) *cobra.Command {
 
 // selftests lists the children; adding one is adding a line.
 func selftests(term *terminal) []*cobra.Command {
-	return []*cobra.Command{newSelftestGenerator(term), newSelftestGates(term)}
+	return []*cobra.Command{
+		newSelftestStages(term), newStageServer(), newStageHog(),
+		newSelftestGenerator(term), newSelftestGates(term),
+	}
 }

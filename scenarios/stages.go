@@ -55,7 +55,8 @@ type staging struct {
 // startStages begins to log, before the generator makes its connections.
 func (t *trialRun) startStages(address string) (*staging, error) {
 	p := t.slot.point
-	if !p.Stages || t.stages == nil || t.group == nil || t.slot.probesOff || p.Workload.Transport == transportUnix {
+	// The log is of one contender: two that run at the same time have none.
+	if !p.Stages || t.stages == nil || t.group == nil || t.both != nil || t.slot.probesOff || p.Workload.Transport == transportUnix {
 		return nil, nil
 	}
 	parsed, err := netip.ParseAddrPort(address)
