@@ -23,6 +23,9 @@ func (v *view) figures() []chart.Chart {
 	for _, point := range v.headlines() {
 		all = append(all, v.timelineRate(point), v.timelineP99(point))
 	}
+	for _, point := range v.staged() {
+		all = append(all, v.stageBars(point))
+	}
 	all = append(all, v.heatmaps()...)
 	var drawn []chart.Chart
 	used := map[string]int{}

@@ -276,6 +276,9 @@ func (v *view) tables() []table {
 	for _, point := range v.headlines() {
 		all = append(all, v.billTable(point))
 	}
+	for _, point := range v.staged() {
+		all = append(all, v.stageTable(point))
+	}
 	all = append(all,
 		thresholdTable("gates", "Gates", "Ratios and correctness: they must hold on every machine, and their verdict is the run's.", v.Gates),
 		thresholdTable("lesson", "The lesson's own numbers", "Absolute figures of the lesson: held or not held on this machine; they never fail the run.", v.LessonThresholds),

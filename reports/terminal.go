@@ -40,6 +40,9 @@ func Summary(w io.Writer, r *Result, opts TerminalOptions) error {
 		t.line("")
 		t.contenders(v, point)
 	}
+	for _, line := range v.stageLines() {
+		t.wrapped("where the time went: ", line)
+	}
 	t.thresholds("gate", v.Gates)
 	t.thresholds("lesson", v.LessonThresholds)
 	t.line("")

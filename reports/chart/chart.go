@@ -75,13 +75,17 @@ type Chart struct {
 	Lines   []Line
 	Legend  bool // name the lines below: they all end in one place
 	Marks   []Mark
-	Bars    []Bar     // X is their axis
-	Heat    []HeatRow // X is their axis, cut at HeatEdges
-	Edges   []float64 // of the heatmap's columns: one more than shares
+	Bars    []Bar      // X is their axis
+	Heat    []HeatRow  // X is their axis, cut at HeatEdges
+	Stacks  []StackRow // X is their axis, a share
+	Keys    []StackKey // of the parts of Stacks
+	Edges   []float64  // of the heatmap's columns: one more than shares
 }
 
 // Empty says whether there is nothing to draw.
-func (c *Chart) Empty() bool { return len(c.Lines) == 0 && len(c.Bars) == 0 && len(c.Heat) == 0 }
+func (c *Chart) Empty() bool {
+	return len(c.Lines) == 0 && len(c.Bars) == 0 && len(c.Heat) == 0 && len(c.Stacks) == 0
+}
 
 // extent is the range of values on an axis, found over all that is drawn on it.
 type extent struct{ low, high float64 }
@@ -113,6 +117,9 @@ func (c *Chart) extents() (x, y extent) {
 		if b.Missing == "" {
 			x.add(c.X.Scale, b.Value, b.Lo, b.Hi)
 		}
+	}
+	if len(c.Stacks) > 0 {
+		x.add(c.X.Scale, 0, 1)
 	}
 	x.add(c.X.Scale, c.Edges...)
 	return c.X.round(x), c.Y.round(y)

@@ -98,6 +98,10 @@ func (c *Chart) plot() (*plot.Plot, vg.Length, error) {
 		rowsOnly(p, len(c.Heat))
 		p.Add(heatRows{c})
 		return p, rowsHeight(len(c.Heat)), nil
+	case len(c.Stacks) > 0:
+		rowsOnly(p, len(c.Stacks)+keyRows)
+		p.Add(stackRows{c})
+		return p, rowsHeight(len(c.Stacks) + keyRows), nil
 	case len(c.Bars) > 0:
 		rowsOnly(p, len(c.Bars))
 		p.Add(barRows{c})

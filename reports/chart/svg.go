@@ -34,6 +34,8 @@ func (c *Chart) SVG(width float64) string {
 	switch {
 	case len(c.Heat) > 0:
 		d.heat(c)
+	case len(c.Stacks) > 0:
+		d.stacks(c)
 	case len(c.Bars) > 0:
 		d.bars(c)
 	default:
