@@ -5,6 +5,7 @@ package attach
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -40,12 +41,15 @@ type Candidate struct {
 
 // Program is one attached program.
 type Program struct {
-	Name   string
-	Target string // what it is attached to
-	Rung   Rung
+	Name   string `json:"name"`
+	Target string `json:"target"` // what it is attached to
+	Rung   Rung   `json:"rung"`
 	// VerifiedInstructions is how many instructions the verifier walked, 0
 	// where the kernel (before 5.16) doesn't say.
-	VerifiedInstructions uint32
+	VerifiedInstructions uint32 `json:"verified_instructions"`
+	// StackBytes is the stack of the program with all its functions, 0 unless
+	// Options.Verify asked for it.
+	StackBytes uint32 `json:"stack_bytes"`
 }
 
 // Attached is a loaded collection with its links. Close detaches it; nothing
@@ -69,6 +73,8 @@ type Options struct {
 	// Types caches the kernel's BTF, whose parsing takes longer than all the
 	// rest; share one between probes that are opened together.
 	Types *btf.Cache
+	// Verify asks the verifier for its statistics too.
+	Verify bool
 }
 
 // Ladder is Climb for one probe alone.
@@ -89,7 +95,7 @@ func Climb(spec *ebpf.CollectionSpec, candidates []Candidate, opts Options) (*At
 		if only != "" && c.Rung != only {
 			continue
 		}
-		attached, err := try(spec, c, opts.Types)
+		attached, err := try(spec, c, opts)
 		if err == nil {
 			return attached, nil
 		}
@@ -101,11 +107,11 @@ func Climb(spec *ebpf.CollectionSpec, candidates []Candidate, opts Options) (*At
 	return nil, errors.Join(reasons...)
 }
 
-func try(spec *ebpf.CollectionSpec, c Candidate, types *btf.Cache) (*Attached, error) {
+func try(spec *ebpf.CollectionSpec, c Candidate, opts Options) (*Attached, error) {
 	a := &Attached{Rung: c.Rung}
 	wanted := c.Programs
 	for _, name := range c.Optional {
-		if err := exists(spec.Programs[name], types); err != nil {
+		if err := exists(spec.Programs[name], opts.Types); err != nil {
 			a.Absent = append(a.Absent, fmt.Sprintf("%s: %v", name, err))
 			continue
 		}
@@ -118,7 +124,11 @@ func try(spec *ebpf.CollectionSpec, c Candidate, types *btf.Cache) (*Attached, e
 	if c.Adjust != nil {
 		c.Adjust(selected)
 	}
-	a.Collection, err = ebpf.NewCollectionWithOptions(selected, ebpf.CollectionOptions{Cache: types})
+	load := ebpf.CollectionOptions{Cache: opts.Types}
+	if opts.Verify {
+		load.Programs.LogLevel = ebpf.LogLevelStats
+	}
+	a.Collection, err = ebpf.NewCollectionWithOptions(selected, load)
 	if errors.Is(err, unix.EPERM) {
 		err = unix.EPERM // the library's advice on memory limits is for kernels before 5.11
 	}
@@ -196,8 +206,29 @@ func (a *Attached) attachOne(spec *ebpf.ProgramSpec, program *ebpf.Program, name
 		return fmt.Errorf("read the info of %s: %w", name, err)
 	}
 	verified, _ := info.VerifiedInstructions()
-	a.Programs = append(a.Programs, Program{Name: name, Target: target, Rung: a.Rung, VerifiedInstructions: verified})
+	a.Programs = append(a.Programs, Program{Name: name, Target: target, Rung: a.Rung, VerifiedInstructions: verified,
+		StackBytes: StackBytes(program.VerifierLog)})
 	return nil
+}
+
+// StackBytes sums the stack of a program and its functions from the line
+// "stack depth 16+8" of the verifier's statistics; 0 without one.
+func StackBytes(verifierLog string) uint32 {
+	var sum uint32
+	for line := range strings.Lines(verifierLog) {
+		depths, found := strings.CutPrefix(line, "stack depth ")
+		if !found {
+			continue
+		}
+		for depth := range strings.SplitSeq(strings.TrimSpace(depths), "+") {
+			bytes, err := strconv.ParseUint(depth, 10, 32)
+			if err != nil {
+				return 0
+			}
+			sum += uint32(bytes)
+		}
+	}
+	return sum
 }
 
 // attach does what the program's section asks for.

@@ -1,9 +1,12 @@
 package bpftest
 
 import (
+	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/nexuscore-labs/nexus/bpf/attach"
@@ -68,6 +71,22 @@ func (m *Measured) Count(label, unit string) uint64 {
 	return 0
 }
 
+// RecordCollection is Record for a loader that climbs no ladder: what each
+// program's section asks for is its rung.
+func RecordCollection(t testing.TB, spec *ebpf.CollectionSpec, loaded *ebpf.Collection) {
+	t.Helper()
+	for name, program := range loaded.Programs {
+		info, err := program.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		verified, _ := info.VerifiedInstructions()
+		rung, _, _ := strings.Cut(spec.Programs[name].SectionName, "/")
+		Record(t, attach.Program{Name: name, Target: spec.Programs[name].AttachTo, Rung: attach.Rung(rung),
+			VerifiedInstructions: verified, StackBytes: attach.StackBytes(program.VerifierLog)})
+	}
+}
+
 // types is parsed once: under the race detector that takes a second.
 var types = btf.NewCache()
 
@@ -78,7 +97,7 @@ func EachRung[P probe.Probe](t *testing.T, open func(probe.Options) (P, error), 
 	test func(t *testing.T, p P)) {
 	for _, rung := range rungs {
 		t.Run(string(rung), func(t *testing.T) {
-			p, err := open(probe.Options{Rung: rung, Types: types})
+			p, err := open(probe.Options{Rung: rung, Types: types, Verify: true})
 			if err != nil {
 				refused(t, err, rung, must)
 				return
@@ -91,8 +110,32 @@ func EachRung[P probe.Probe](t *testing.T, open func(probe.Options) (P, error), 
 			if got := p.Attached().Rung; got != rung {
 				t.Fatalf("attached by %s, asked for %s", got, rung)
 			}
+			Record(t, p.Attached().Programs...)
+			for _, absent := range p.Attached().Absent {
+				t.Attr(AbsentAttr, strings.ReplaceAll(absent, "\n", " "))
+			}
 			test(t, p)
 		})
+	}
+}
+
+// ProgramAttr is the key under which a test says which programs it attached,
+// AbsentAttr that for an optional one which the kernel refused.
+const (
+	ProgramAttr = "bpf-program"
+	AbsentAttr  = "bpf-absent"
+)
+
+// Record says in the test's output what was attached and what the verifier
+// counted, for the table of kernels.
+func Record(t testing.TB, programs ...attach.Program) {
+	t.Helper()
+	for _, p := range programs {
+		text, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Attr(ProgramAttr, string(text))
 	}
 }
 

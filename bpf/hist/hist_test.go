@@ -1,6 +1,7 @@
 package hist
 
 import (
+	"encoding/json"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/nexuscore-labs/nexus/bpf/attach"
 )
 
 // The C half in the kernel and the Go half must put every value into the same
@@ -20,11 +23,12 @@ func TestBucketsEqualC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	coll, err := ebpf.NewCollection(spec)
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer coll.Close()
+	record(t, coll.Programs["bucket_all"])
 	var want Histogram
 	for chunk := range slices.Chunk(interesting(), 512) {
 		values := make([]uint64, 512)
@@ -57,6 +61,23 @@ func TestBucketsEqualC(t *testing.T) {
 	if got.Sum != want.Sum || !slices.Equal(got.Counts, want.Counts) {
 		t.Errorf("the histogram that C filled differs: sum %d, want %d", got.Sum, want.Sum)
 	}
+}
+
+// record says what the verifier counted, as bpftest.Record does; bpftest stands
+// on this package.
+func record(t *testing.T, program *ebpf.Program) {
+	t.Helper()
+	info, err := program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified, _ := info.VerifiedInstructions()
+	text, err := json.Marshal(attach.Program{Name: "bucket_all", Rung: "syscall", VerifiedInstructions: verified,
+		StackBytes: attach.StackBytes(program.VerifierLog)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Attr("bpf-program", string(text))
 }
 
 // interesting holds every edge with its neighbours and random values of every

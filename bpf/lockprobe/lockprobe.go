@@ -99,10 +99,10 @@ func Open(opts probe.Options) (*Probe, error) {
 	if err := spec.Variables["write_nrs"].Set(numbers); err != nil {
 		return nil, fmt.Errorf("set the system call numbers of the lock probe: %w", err)
 	}
-	attached, err := attach.Ladder(spec, []attach.Candidate{
+	attached, err := attach.Climb(spec, []attach.Candidate{
 		{Rung: attach.TpBTF, Programs: programs("tp_btf")},
 		{Rung: attach.RawTracepoint, Programs: programs("raw_tp")},
-	}, opts.Rung)
+	}, opts.Attach())
 	if err != nil {
 		return nil, fmt.Errorf("attach the lock probe: %w", err)
 	}

@@ -53,10 +53,14 @@ type Options struct {
 	Rung attach.Rung
 	// Types, if set, is the kernel's BTF shared with other probes.
 	Types *btf.Cache
+	// Verify asks the verifier for its statistics too; see attach.Program.
+	Verify bool
 }
 
 // Attach returns what the attach package needs of them.
-func (o Options) Attach() attach.Options { return attach.Options{Only: o.Rung, Types: o.Types} }
+func (o Options) Attach() attach.Options {
+	return attach.Options{Only: o.Rung, Types: o.Types, Verify: o.Verify}
+}
 
 // Probe is an attached probe. It is not safe for concurrent use.
 type Probe interface {

@@ -34,6 +34,8 @@ type Options struct {
 	EventsMax int
 	// Types, if set, is the kernel's BTF shared with other probes.
 	Types *btf.Cache
+	// Verify asks the verifier for its statistics too.
+	Verify bool
 }
 
 // Probe is a loaded probe. Its programs are attached only between Start and
@@ -77,7 +79,11 @@ func Open(opts Options) (*Probe, error) {
 	if err := spec.Variables["events_max"].Set(uint32(opts.EventsMax)); err != nil {
 		return nil, fmt.Errorf("set the room for events: %w", err)
 	}
-	collection, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Cache: opts.Types})
+	load := ebpf.CollectionOptions{Cache: opts.Types}
+	if opts.Verify {
+		load.Programs.LogLevel = ebpf.LogLevelStats
+	}
+	collection, err := ebpf.NewCollectionWithOptions(spec, load)
 	if err != nil {
 		return nil, fmt.Errorf("load the stage probe: %w", err)
 	}

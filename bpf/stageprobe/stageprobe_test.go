@@ -130,6 +130,7 @@ type measured struct {
 
 func measure(t *testing.T, workload, network string, opts Options) measured {
 	t.Helper()
+	opts.Verify = true
 	p, err := Open(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +145,7 @@ func measure(t *testing.T, workload, network string, opts Options) measured {
 	if err := p.Start(Target{CgroupID: child.CgroupID, Port: uint16(port)}, cgroupRoot(t)); err != nil {
 		t.Fatal(err)
 	}
+	bpftest.RecordCollection(t, p.spec, p.collection)
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
