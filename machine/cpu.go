@@ -151,11 +151,22 @@ func virtualisation(root fs.FS) string {
 	return strings.Join(layers, "+")
 }
 
+// emulatedMark is what QEMU calls a processor that is software.
+const emulatedMark = "QEMU TCG"
+
+// Emulated is the hypervisor of a machine whose processor is software: no speed
+// that is measured there says anything of another machine.
+const Emulated = "qemu-emulated"
+
 // hypervisor asks the firmware tables first, then the paravirtual clocks that
 // the kernel offers, then the CPU's hypervisor flag.
 func hypervisor(root fs.FS) string {
 	if kind := lineOr(root, "sys/hypervisor/type", ""); kind != "" {
 		return kind
+	}
+	info, _ := readText(root, "proc/cpuinfo")
+	if strings.Contains(info, emulatedMark) {
+		return Emulated
 	}
 	clocks := lineOr(root, "sys/devices/system/clocksource/clocksource0/available_clocksource", "")
 	vendor := lineOr(root, "sys/class/dmi/id/sys_vendor", "") + " " + lineOr(root, "sys/class/dmi/id/product_name", "")
@@ -168,7 +179,6 @@ func hypervisor(root fs.FS) string {
 			return known.name
 		}
 	}
-	info, _ := readText(root, "proc/cpuinfo")
 	if runtime.GOARCH == "amd64" || strings.Contains(info, "flags") {
 		for _, line := range strings.Split(info, "\n") {
 			if strings.HasPrefix(line, "flags") && strings.Contains(line+" ", " hypervisor ") {

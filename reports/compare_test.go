@@ -99,6 +99,7 @@ func TestCompareRefuses(t *testing.T) {
 		"cpu plan": {func(r *Result) { r.Environment.CPUPlan = map[string][]int{"generator": {0}} }, "environment.cpu_plan"},
 		"schema":   {func(r *Result) { r.SchemaVersion = 2 }, "schema_version is 2"},
 		"invalid":  {func(r *Result) { r.Verdict, r.Reasons = VerdictInvalid, []string{"steal time"} }, "steal time"},
+		"emulated": {func(r *Result) { r.Environment.Virtual = EmulatedHypervisor }, "emulated by software"},
 		"wrong":    {func(r *Result) { r.Oracle.Lost = 1 }, "1 lost"},
 		"empty":    {func(r *Result) { r.Trials = nil }, "in common"},
 	} {

@@ -144,6 +144,15 @@ func (e *Environment) Fingerprint() map[string]string {
 	}
 }
 
+// EmulatedHypervisor begins Environment.Virtual where the processor is software.
+const EmulatedHypervisor = "qemu-emulated"
+
+// EmulatedWarning is what every report of such a machine says.
+const EmulatedWarning = "the processor is emulated by software (QEMU TCG): answers and counts hold, and no speed of this run can be compared with any other"
+
+// Emulated reports whether the machine's processor is software.
+func (e *Environment) Emulated() bool { return strings.HasPrefix(e.Virtual, EmulatedHypervisor) }
+
 func scenarioDifferences(a, b *Result) []Difference {
 	return differences("", map[string]string{
 		"schema_version": fmt.Sprint(a.SchemaVersion), "day": fmt.Sprint(a.Day), "lab": a.Lab,
@@ -187,6 +196,9 @@ func untrusted(r *Result) error {
 	}
 	if r.Verdict == VerdictInvalid {
 		return &InvalidRunError{Why: strings.Join(r.Reasons, "; ")}
+	}
+	if r.Environment.Emulated() {
+		return &InvalidRunError{Why: EmulatedWarning}
 	}
 	if o := r.Oracle; o.Wrong+o.Lost+o.Phantom > 0 {
 		return fmt.Errorf("answers were not right (%d wrong, %d lost, %d phantom): such a run has no performance", o.Wrong, o.Lost, o.Phantom)
