@@ -3,9 +3,12 @@
 #   make test          all tests
 # MODE=quick|full chooses the lab's size.
 
-DAY  ?= 7
-MODE ?= quick
-ARGS ?=
+# KERNEL=6.12 runs the lab on that kernel, in a virtual machine.
+
+DAY    ?= 7
+MODE   ?= quick
+KERNEL ?=
+ARGS   ?=
 TESTFLAGS ?=
 
 GO ?= go
@@ -18,7 +21,7 @@ CLANG_FORMAT ?= clang-format-19
 NEXUS        := bin/nexus
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab setup test race lint fmt generate generate-check fuzz bench doctor clean ci
+.PHONY: help build lab vm matrix powercut vagrant-check setup test race lint fmt generate generate-check fuzz bench doctor clean ci
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,8 +33,28 @@ build: ## compile bin/nexus
 setup: build ## install what DAY needs from the system's packages
 	$(NEXUS) setup --day $(DAY)
 
-lab: setup ## set up and run the lab of DAY in MODE, then print its report's path
+ifeq ($(KERNEL),)
+lab: setup ## set up and run the lab of DAY in MODE, then print its report's path; KERNEL=6.12: on that kernel
 	$(NEXUS) run day$(shell printf '%02d' $(DAY:0%=%)) --mode $(MODE) $(ARGS)
+else
+lab: vm
+endif
+
+vm: build
+	$(NEXUS) setup --for vm
+	$(NEXUS) vm run --kernel $(or $(KERNEL),6.12) --day $(DAY) --mode $(MODE) $(ARGS)
+
+matrix: build ## every BPF program on every kernel of vagrant/kernels.yaml and on this one; writes docs/KERNELS.md
+	$(NEXUS) setup --for vm
+	$(NEXUS) vm test --kernel all --write
+
+powercut: build ## cut the power of a machine in which Day 7's log appends
+	$(NEXUS) setup --for vm
+	$(NEXUS) vm powercut --mode $(MODE)
+
+vagrant-check: ## check the Vagrant machines without starting them, offline
+	@set -e; dot=$$(mktemp -d); trap 'rm -rf "$$dot"' EXIT; \
+	cd vagrant; VAGRANT_DOTFILE_PATH="$$dot" VAGRANT_HOME="$$dot" VAGRANT_CHECKPOINT_DISABLE=1 vagrant validate --ignore-provider
 
 test: ## all tests
 	$(GO) test $(TESTFLAGS) ./...

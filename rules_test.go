@@ -17,12 +17,13 @@ const modulePath = "github.com/nexuscore-labs/nexus"
 // besides itself. docs/ARCHITECTURE.md draws the same picture.
 var imports = map[string][]string{
 	"":           {"cli"},
-	"cli":        {"bpf", "components", "frame", "labs", "loadgen", "machine", "reports", "scenarios", "systems", "uring"},
-	"labs":       {"bpf", "components", "frame", "loadgen", "machine", "reports", "scenarios", "systems", "uring"},
+	"cli":        {"bpf", "components", "frame", "labs", "loadgen", "machine", "reports", "scenarios", "systems", "uring", "vagrant"},
+	"labs":       {"bpf", "components", "frame", "loadgen", "machine", "reports", "scenarios", "systems", "uring", "vagrant"},
 	"scenarios":  {"bpf", "frame", "loadgen", "machine", "reports"},
 	"systems":    {"components", "frame", "uring"},
 	"loadgen":    {"frame", "uring"},
 	"machine":    {"uring"},
+	"vagrant":    {"bpf", "machine"},
 	"components": {},
 	"reports":    {},
 	"bpf":        {},

@@ -105,7 +105,7 @@ func newRoot(term *terminal) *cobra.Command {
 	root.AddCommand(
 		newList(term), newDoctor(term), newSetup(term), newRun(term), newReport(term),
 		newCompare(term), newGate(term), newTrend(term), newClaims(term), newClean(term), newSchema(term), newSelftest(term), newCalibrate(term),
-		newServe(), newCrashChild(), newReap(),
+		newVM(term), newVMInit(), newVMGuest(), newServe(), newCrashChild(), newReap(),
 	)
 	return root
 }

@@ -92,6 +92,7 @@ func newDoctor(term *terminal) *cobra.Command {
 			if err != nil {
 				return codeError{fmt.Errorf("look at this machine: %w", err), exitEnvironment}
 			}
+			proposeKernel(findings)
 			if term.json {
 				return machine.WriteFindingsJSON(term.stdout, findings)
 			}
@@ -126,9 +127,9 @@ func probeBPF(context.Context) []machine.Finding {
 			if f.Costs == "" {
 				f.Costs = "nothing that today's labs use"
 			}
-			f.Fix = "run on a kernel that allows it"
-			if os.Geteuid() != 0 {
-				f.Fix = "run as root"
+			f.Fix = "run as root"
+			if os.Geteuid() == 0 {
+				f.Fix = kernelFor(f.Title)
 			}
 		}
 		findings = append(findings, f)
@@ -142,7 +143,9 @@ var purposes = map[string][]machine.Purpose{
 	"generate":  {machine.ForGenerate},
 	"reports":   {machine.ForReports},
 	"calibrate": {machine.ForCalibrate},
-	"ci":        {machine.ForGenerate, machine.ForCalibrate},
+	"vm":        {machine.ForVM},
+	"vagrant":   {machine.ForVagrant},
+	"ci":        {machine.ForGenerate, machine.ForCalibrate, machine.ForVM, machine.ForVagrant},
 }
 
 func newSetup(term *terminal) *cobra.Command {
@@ -158,7 +161,7 @@ func newSetup(term *terminal) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			wanted, known := purposes[purpose]
 			if !known {
-				return usagef("unknown purpose %q: use run, generate, reports, calibrate or ci", purpose)
+				return usagef("unknown purpose %q: use run, generate, reports, calibrate, vm, vagrant or ci", purpose)
 			}
 			options := machine.SetupOptions{
 				Purposes: wanted, DryRun: dryRun, Out: term.stderr, In: os.Stdin,
@@ -179,7 +182,7 @@ func newSetup(term *terminal) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&day, "day", 0, "what this day needs to run")
-	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), calibrate (wrk and fio, to compare the generator with), ci (generate and calibrate)")
+	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), calibrate (wrk and fio, to compare the generator with), vm (QEMU), vagrant, ci (all that CI uses)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be installed")
 	return cmd
 }

@@ -53,6 +53,9 @@ func checkCommand(t *testing.T, document string, words []string) {
 	}
 	found.InitDefaultHelpFlag()
 	for _, word := range rest {
+		if word == "--" {
+			return // another program's words
+		}
 		name, isFlag := strings.CutPrefix(word, "--")
 		if !isFlag {
 			continue

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -128,6 +129,9 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 	if err != nil {
 		return nil, err
 	}
+	if result.Environment.Emulated() {
+		result.Warnings = append(result.Warnings, reports.EmulatedWarning)
+	}
 	if err := reports.WriteAll(folder, result); err != nil {
 		return nil, codeError{fmt.Errorf("write the report: %w", err), exitEnvironment}
 	}
@@ -150,6 +154,12 @@ func scenarioOf(flags runFlags, args []string) (*scenarios.Scenario, error) {
 		return nil, usagef("which lab? try: nexus run day07 (nexus list shows all)")
 	}
 	if isFile(args[0]) {
+		if _, err := os.Stat(args[0]); errors.Is(err, os.ErrNotExist) {
+			// Outside of the project's folder its own files are built in.
+			if text, err := scenarios.BuiltIn(args[0]); err == nil {
+				return scenarios.Parse(args[0], text, flags.mode, flags.sets)
+			}
+		}
 		return scenarios.Load(args[0], flags.mode, flags.sets)
 	}
 	lab, err := labs.ByName(args[0])

@@ -24,6 +24,10 @@ const (
 	ForCalibrate Purpose = "calibrate"
 	// ForReports looks at reports in a real browser.
 	ForReports Purpose = "reports"
+	// ForVM boots other kernels.
+	ForVM Purpose = "vm"
+	// ForVagrant starts the Vagrant machines.
+	ForVagrant Purpose = "vagrant"
 )
 
 // Tool is a program that the project can use, and the package that brings it.
@@ -33,7 +37,7 @@ type Tool struct {
 	Commands []string // names on PATH, best first
 	Folders  []string // glob patterns, beside PATH, without the leading slash
 	Files    []string // for a library: glob patterns of what shows that it is there, in place of Commands
-	Version  []string // arguments that print the version
+	Version  []string // arguments that print the version; none: it is slow to say
 	Purpose  Purpose
 	Debian   []string // packages
 	Other    string   // likely names elsewhere
@@ -63,6 +67,16 @@ var tools = []Tool{
 		Debian: []string{"fio"}, Other: "fio", Costs: "the generator's file I/O can't be compared with fio"},
 	{ID: "tool.wrk", Name: "wrk", Commands: []string{"wrk"}, Version: []string{"--version"}, Purpose: ForCalibrate,
 		Debian: []string{"wrk"}, Other: "wrk", Costs: "the generator's HTTP rate can't be compared with wrk"},
+	{ID: "tool.qemu", Name: "QEMU", Commands: []string{"qemu-system-x86_64"}, Version: []string{"--version"}, Purpose: ForVM,
+		Debian: []string{"qemu-system-x86"}, Other: "qemu-system-x86", Costs: "no other kernel can be tried (nexus vm, make matrix); Vagrant needs none"},
+	{ID: "tool.busybox", Name: "busybox", Commands: []string{"busybox"}, Version: []string{"--help"}, Purpose: ForVM,
+		Debian: []string{"busybox-static"}, Other: "busybox", Costs: "no shell in the virtual machine (nexus vm shell)"},
+	{ID: "tool.e2fsprogs", Name: "e2fsprogs", Commands: []string{"mkfs.ext4"}, Folders: []string{"usr/sbin", "sbin"}, Version: []string{"-V"}, Purpose: ForVM,
+		Debian: []string{"e2fsprogs"}, Other: "e2fsprogs", Costs: "no disk for the virtual machine (nexus vm)"},
+	{ID: "tool.debian-keyring", Name: "Debian's archive keys", Files: []string{"usr/share/keyrings/debian-archive-keyring.gpg"}, Purpose: ForVM,
+		Debian: []string{"debian-archive-keyring"}, Other: "debian-archive-keyring", Costs: "kernel packages come from this system's own archive only (nexus vm)"},
+	{ID: "tool.vagrant", Name: "Vagrant", Commands: []string{"vagrant"}, Purpose: ForVagrant,
+		Debian: []string{"vagrant"}, Other: "vagrant", Costs: "the Vagrant machines can't be started nor their file checked; nexus vm needs no Vagrant"},
 }
 
 // toolByID returns the tool with a capability id.
@@ -137,7 +151,7 @@ func toolVersions(ctx context.Context, located map[string]string) map[string]str
 	)
 	for id, name := range located {
 		t, known := toolByID(id)
-		if !known || len(t.Commands) == 0 {
+		if !known || len(t.Commands) == 0 || len(t.Version) == 0 {
 			continue
 		}
 		wg.Go(func() {

@@ -206,6 +206,37 @@ func checkKilled(dir string, seed uint64, acked map[uint32]uint64, c *Counts, wh
 	return log.Close()
 }
 
+// Acks are the highest sequence number that each tenant was acknowledged.
+type Acks map[uint32]uint64
+
+// Take adds what ChildMain wrote and returns the rest, an acknowledgement that
+// is not whole yet.
+func (a Acks) Take(written []byte) (rest []byte) {
+	for len(written) >= ackLen {
+		tenant, seq := binary.LittleEndian.Uint32(written), binary.LittleEndian.Uint64(written[4:])
+		a[tenant] = max(a[tenant], seq)
+		written = written[ackLen:]
+	}
+	return written
+}
+
+// Records is how many records were acknowledged.
+func (a Acks) Records() uint64 {
+	var sum uint64
+	for _, seq := range a {
+		sum += seq
+	}
+	return sum
+}
+
+// CheckChild recovers the log that a ChildMain left, wherever and however it was
+// ended, and looks for every record that it acknowledged.
+func CheckChild(dir string, seed uint64, acks Acks, where string) (Counts, error) {
+	c := Counts{Points: 1}
+	err := checkKilled(dir, seed, acks, &c, where)
+	return c, err
+}
+
 // limited keeps the start of what a child says.
 type limited struct{ text []byte }
 
