@@ -20,6 +20,6 @@ func newSelftest(term *terminal) *cobra.Command {
 func selftests(term *terminal) []*cobra.Command {
 	return []*cobra.Command{
 		newSelftestStages(term), newStageServer(), newStageHog(),
-		newSelftestGenerator(term), newSelftestGates(term),
+		newSelftestGenerator(term), newSelftestGates(term), newSelftestStatistics(term),
 	}
 }

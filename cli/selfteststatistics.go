@@ -88,7 +88,7 @@ func (t *terminal) printAnswers(answers []calibration.Answer) {
 	table := plainTable(t.stdout, "Known answers; of several comparisons the one furthest off is shown")
 	table.AppendHeader(pretty.Row{"statistic", "reference by", "n", "reference", "ours", "off by", "allowed", ""})
 	for _, a := range answers {
-		table.AppendRow(pretty.Row{a.Statistic, a.Source, a.Comparisons, short(a.Reference), short(a.Ours), tiny(a.Difference), tiny(a.Tolerance), mark(a.OK)})
+		table.AppendRow(pretty.Row{a.Statistic, a.Source, a.Comparisons, short(a.Reference), short(a.Ours), magnitude(a.Difference), magnitude(a.Tolerance), mark(a.OK)})
 	}
 	table.Render()
 	fmt.Fprintln(t.stdout)
@@ -96,7 +96,7 @@ func (t *terminal) printAnswers(answers []calibration.Answer) {
 
 func short(v float64) string { return fmt.Sprintf("%.9g", v) }
 
-func tiny(v float64) string {
+func magnitude(v float64) string {
 	if v == 0 {
 		return "0"
 	}

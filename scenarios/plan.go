@@ -1,10 +1,12 @@
 package scenarios
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 )
 
 // slot is one trial that the plan asks for. If it turns out invalid it is
@@ -30,11 +32,17 @@ func (s slot) String() string {
 	return text
 }
 
+// place is what a slot measures, the same in every round.
+func (s slot) place() string { return s.contender + " at " + pointID(s) }
+
 // plan returns the trials in the order in which they are to run. Every round
 // holds each contender once per point, so that what changes on the machine
 // during the run changes for all alike. Inside a round the points, and at each
 // point the contenders, are in an order drawn from the seed; the contenders of
-// one point follow each other, which keeps the trials of a pair close.
+// one point follow each other, which keeps the trials of a pair close. Every
+// second round runs in the reverse order of the round before it (ABBA), so that in
+// any even number of rounds each of a pair is first equally often: what coming
+// first is worth, and what drifts during two rounds, cancels out.
 // The same scenario gives the same plan.
 func plan(s *Scenario) []slot {
 	var out []slot
@@ -46,10 +54,26 @@ func plan(s *Scenario) []slot {
 	if s.Overhead != nil {
 		rounds = max(rounds, s.Overhead.Trials)
 	}
+	var order []int
+	var ranks map[string]float64
 	for round := range rounds {
-		for _, i := range random.Perm(len(s.Points)) {
+		if mirrored := round%2 == 1; !mirrored {
+			order, ranks = random.Perm(len(s.Points)), map[string]float64{}
+		} else {
+			slices.Reverse(order)
+			for key, rank := range ranks {
+				ranks[key] = -rank
+			}
+		}
+		for _, i := range order {
 			at := slotsOf(s, &s.Points[i], round)
-			random.Shuffle(len(at), func(a, b int) { at[a], at[b] = at[b], at[a] })
+			for _, one := range at {
+				key := one.place()
+				if _, drawn := ranks[key]; !drawn {
+					ranks[key] = random.Float64()
+				}
+			}
+			slices.SortStableFunc(at, func(a, b slot) int { return cmp.Compare(ranks[a.place()], ranks[b.place()]) })
 			out = append(out, at...)
 		}
 	}

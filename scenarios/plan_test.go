@@ -101,3 +101,39 @@ func TestPlanShuffles(t *testing.T) {
 		t.Errorf("rounds are not shuffled: %s", one)
 	}
 }
+
+// In any even number of rounds each of a pair comes first equally often, and
+// their places add up to the same: a drift over two rounds meets both alike. That
+// holds for the trials without probes and their partners too.
+func TestPlanBalancesPairs(t *testing.T) {
+	property := func(seed uint64, contenders uint8) bool {
+		s := planned(seed, []uint8{7, 3}, contenders, 9)
+		s.Points[0].Trials, s.Points[1].Trials, s.Overhead.Trials = 8, 8, 8
+		places := map[string]map[int]int{} // of each trial's place, by round
+		for i, slot := range plan(s) {
+			if places[slot.place()] == nil {
+				places[slot.place()] = map[int]int{}
+			}
+			places[slot.place()][slot.round] = i
+		}
+		for a, ofA := range places {
+			for b, ofB := range places {
+				first, distance := 0, 0
+				for round := range ofA {
+					if ofA[round] < ofB[round] {
+						first++
+					}
+					distance += ofA[round] - ofB[round]
+				}
+				if a != b && (first != 4 || distance != 0) {
+					t.Logf("%s comes before %s in %d of 8 rounds, their places differ by %d in all", a, b, first, distance)
+					return false
+				}
+			}
+		}
+		return len(places) >= 2
+	}
+	if err := quick.Check(property, nil); err != nil {
+		t.Error(err)
+	}
+}

@@ -66,7 +66,7 @@ func warmups() []experiment {
 					shape = "log-normal"
 				}
 				name := fmt.Sprintf("correlation %g, %s, scatter %.0f%%", phi, shape, 100*scatter)
-				out = append(out, experiment{"warm-up", "false alarms on steady trials", name, seriesLen, 800, 0, 0.02, "at most 2%",
+				out = append(out, experiment{"warm-up", "false alarms on steady trials", name, seriesLen, 800, 0, 0.03, "at most 3%",
 					func(r *rand.Rand) bool { return doubted(series(r, phi, scatter, heavy)) }})
 			}
 		}
