@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -64,6 +65,9 @@ func (f *gateFlags) gate(ctx context.Context, term *terminal, args []string) err
 	}
 	if f.run.reference != "" {
 		return f.gateReference(ctx, term, lab, args)
+	}
+	if f.update && (strings.TrimSpace(f.reason) == "" || len(f.run.faults) > 0) {
+		return usagef("--update needs --reason, which says why the old baseline no longer holds, and no --fault")
 	}
 	path := f.baseline
 	if path == "" {

@@ -53,8 +53,11 @@ func (r *runner) prepareReference() error {
 		return nil
 	}
 	info, err := os.Stat(o.Reference)
-	if err != nil || !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
-		return usageError("build it from the commit to compare with", "the reference build %q is no program: %w", o.Reference, err)
+	if err != nil {
+		return usageError("build it from the commit to compare with", "the reference build: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Mode().Perm()&0o111 == 0 {
+		return usageError("build it from the commit to compare with", "the reference build %q is no program", o.Reference)
 	}
 	if r.bench.reference, err = filepath.Abs(o.Reference); err != nil {
 		return usageError("", "find the reference build: %w", err)

@@ -116,6 +116,7 @@ func TestSilentOnNoise(t *testing.T) {
 			alarms++
 		}
 	}
+	t.Logf("%d of %d noise series gave an alarm", alarms, noises)
 	if alarms > 27 { // 0.05 × 300 and three standard deviations
 		t.Errorf("%d of %d noise series gave an alarm, want about 5%%", alarms, noises)
 	}
