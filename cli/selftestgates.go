@@ -46,7 +46,7 @@ func newSelftestGates(term *terminal) *cobra.Command {
 			"this binary against itself, and with a fault planted in its append path.\n\n" +
 			"Exit codes: 0 the default settings keep their promise (at most 1% alarms, 5% found 95% of the\n" +
 			"time), 1 they don't.",
-		Example: "  nexus selftest gates\n  nexus selftest gates --live 10 --live-faults 3 --fault append_delay=100ns",
+		Example: "  nexus selftest gates\n  nexus selftest gates --live 10 --live-faults 3 --fault append_delay=1ns",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if quick {
@@ -74,7 +74,7 @@ func newSelftestGates(term *terminal) *cobra.Command {
 	cmd.Flags().IntVar(&comparisons, "comparisons", 1000, "recorded comparisons for each line")
 	cmd.Flags().IntVar(&live, "live", 0, "gates to run now, of this binary against itself")
 	cmd.Flags().IntVar(&liveFaults, "live-faults", 0, "gates to run now with the fault planted")
-	cmd.Flags().StringVar(&fault, "fault", "append_delay=100ns", "what --live-faults plants")
+	cmd.Flags().StringVar(&fault, "fault", "append_delay=1ns", "what --live-faults plants")
 	return cmd
 }
 

@@ -51,8 +51,21 @@ func LoadGateRecordings() (*GateRecordings, error) {
 	if r.Version != 1 || len(r.Pairs) == 0 || len(r.Rounds) < 2 {
 		return nil, errors.New("the gate's recordings are empty or of another version")
 	}
+	for _, p := range r.Pairs {
+		if len(p.PerS) < recordingMin || len(p.CPUNs) != len(p.PerS) {
+			return nil, fmt.Errorf("the gate's recording of %s has %d pairs", p.StartedAt, len(p.PerS))
+		}
+	}
+	for _, p := range r.Rounds {
+		if len(p.PerS) < recordingMin || len(p.CPUNs) != len(p.PerS) {
+			return nil, fmt.Errorf("the gate's recording of %s has %d rounds", p.StartedAt, len(p.PerS))
+		}
+	}
 	return &r, nil
 }
+
+// recordingMin is the shortest recording to draw from.
+const recordingMin = 5
 
 // AddPairs adds a run of two copies of one binary.
 func (g *GateRecordings) AddPairs(r *Result, contender, point string) error {
