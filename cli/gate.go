@@ -73,6 +73,15 @@ func (f *gateFlags) gate(ctx context.Context, term *terminal, args []string) err
 	if path == "" {
 		path = reports.BaselinePath(".", lab.Day)
 	}
+	if len(args) > 0 && !f.update {
+		runs, err := f.runs(ctx, term, args)
+		if err != nil {
+			return f.failed(lab.Day, err)
+		}
+		if reports.HasReference(runs[0]) {
+			return f.judgeReference(ctx, term, lab.Day, runs, false)
+		}
+	}
 	var baseline *reports.Baseline
 	if !f.update { // before a run is made for nothing
 		if baseline, err = reports.LoadBaseline(path); err != nil {
@@ -143,11 +152,16 @@ func (f *gateFlags) gateReference(ctx context.Context, term *terminal, lab *scen
 	if err != nil {
 		return f.failed(lab.Day, err)
 	}
+	return f.judgeReference(ctx, term, lab.Day, runs, true)
+}
+
+// judgeReference decides over runs of two builds.
+func (f *gateFlags) judgeReference(ctx context.Context, term *terminal, day int, runs []*reports.Result, mayRun bool) error {
 	report, err := f.decide(ctx, term, func(runs []*reports.Result) (*reports.GateReport, error) {
 		return reports.DecideReference(runs, time.Now(), f.options)
-	}, runs, true)
+	}, runs, mayRun)
 	if err != nil {
-		return f.failed(lab.Day, err)
+		return f.failed(day, err)
 	}
 	return f.print(term, report)
 }

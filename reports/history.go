@@ -71,6 +71,12 @@ func NewHistoryEntry(r *Result) (*HistoryEntry, error) {
 	return e, nil
 }
 
+// HasReference says whether r is a run of two builds.
+func HasReference(r *Result) bool {
+	_, planned := referenceTrials(r)
+	return planned
+}
+
 // referenceTrials counts the trials of a reference build.
 func referenceTrials(r *Result) (n int, any bool) {
 	for i := range r.Trials {
