@@ -32,6 +32,7 @@ type calibrateFlags struct {
 
 // comparisons are what --against accepts, each in a file of its own.
 var comparisons = map[string]func(context.Context, *terminal, calibrateFlags) error{
+	"fio": calibrateAgainstFio,
 	"wrk": calibrateAgainstWrk,
 }
 
@@ -48,7 +49,8 @@ func newCalibrate(term *terminal) *cobra.Command {
 		Long: "Measure the generator's ceiling: verified requests per second of its CPU time against a server\n" +
 			"that answers at once, over every transport and codec, one request at a time per connection and\n" +
 			"16. The figures are kept for this machine and binary; nexus run holds its targets against them.\n\n" +
-			"With --against wrk, compare with wrk on the same HTTP server instead: pairs in alternating order.",
+			"With --against wrk, compare with wrk on the same HTTP server instead: pairs in alternating order;\n" +
+			"with --against fio, with fio on the same file.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := flags.check(); err != nil {
