@@ -28,12 +28,15 @@ func newCompare(term *terminal) *cobra.Command {
 					return err
 				}
 			}
-			for i, c := range comparisons {
-				if err := term.printComparison(c, numbered(htmlPath, i, len(comparisons)), numbered(markdownPath, i, len(comparisons))); err != nil {
+			for _, c := range comparisons {
+				if term.json {
+					break
+				}
+				if err := c.Terminal(term.stdout, term.options()); err != nil {
 					return err
 				}
 			}
-			return nil
+			return writeComparisons(comparisons, htmlPath, markdownPath)
 		},
 	}
 	cmd.Flags().BoolVar(&options.Force, "force", false, "compare results of unlike machines or scenarios too")
@@ -65,29 +68,17 @@ func compareAll(paths []string, options reports.CompareOptions) ([]*reports.Comp
 	return comparisons, nil
 }
 
-// numbered gives each of several outputs a name of its own: x.html, x.html.2.
-func numbered(path string, i, of int) string {
-	if path == "" || of == 1 || i == 0 {
-		return path
-	}
-	return fmt.Sprintf("%s.%d", path, i+1)
-}
-
-func (t *terminal) printComparison(c *reports.Comparison, htmlPath, markdownPath string) error {
-	if !t.json {
-		if err := c.Terminal(t.stdout, t.options()); err != nil {
-			return err
-		}
-	}
+// writeComparisons writes all comparisons as one page and one text.
+func writeComparisons(comparisons reports.Comparisons, htmlPath, markdownPath string) error {
 	if markdownPath != "" {
-		if err := writeOutput(markdownPath, c.Markdown()); err != nil {
+		if err := writeOutput(markdownPath, comparisons.Markdown()); err != nil {
 			return err
 		}
 	}
 	if htmlPath == "" {
 		return nil
 	}
-	page, err := c.HTML()
+	page, err := comparisons.HTML()
 	if err != nil {
 		return err
 	}

@@ -61,8 +61,11 @@ type Change struct {
 	Headline  bool      `json:"headline"`   // see Comparison.judge
 	Verdict   string    `json:"verdict"`
 	Why       string    `json:"why,omitempty"` // of can't tell
+	// TrialsNeeded is how many trials a side would settle a change of the minimum
+	// effect in four comparisons of five; of can't tell, 0 when unknown.
+	TrialsNeeded int `json:"trials_needed,omitempty"`
 
-	trialsBefore, trialsAfter int
+	before, after []float64
 }
 
 // Compare says what changed from runs a to runs b. Results that differ in
@@ -134,8 +137,8 @@ func (c *Comparison) collect(seed uint64) error {
 					continue
 				}
 				change := Change{Contender: contender.Name, Role: contender.Role, Point: at.point, Metric: m.name, Unit: string(m.unit), Higher: m.higher,
-					Headline:     contender.Role == RoleSubject && slices.Contains(headlines, at.point) && m.tells(v.sweep[v.pointIndex(at.point)].closed),
-					trialsBefore: len(before), trialsAfter: len(after),
+					Headline: contender.Role == RoleSubject && slices.Contains(headlines, at.point) && m.tells(v.sweep[v.pointIndex(at.point)].closed),
+					before:   before, after: after,
 					Before: stats.MedianCI(before, seed).Ptr(), After: stats.MedianCI(after, seed).Ptr(), Ratio: stats.MedianRatioCI(after, before, seed).Ptr()}
 				if _, p := stats.MannWhitney(after, before); !math.IsNaN(p) {
 					change.P = &p
@@ -196,9 +199,60 @@ func (c *Change) judge(adjusted float64, family int, alpha, minEffect float64) {
 		c.PAdjusted = &adjusted
 	}
 	c.Verdict, c.Why = word(c.Ratio, adjusted, c.Higher, alpha, minEffect)
-	if least := stats.LeastP(c.trialsBefore, c.trialsAfter) * float64(family); c.Verdict == CantTell && least >= alpha {
-		c.Why = fmt.Sprintf("%d and %d trials can't show any change among %d rows", c.trialsBefore, c.trialsAfter, family)
+	if c.Verdict != CantTell {
+		return
 	}
+	if least := stats.LeastP(len(c.before), len(c.after)) * float64(family); least >= alpha {
+		c.Why = fmt.Sprintf("%d and %d trials can't show any change among %d rows", len(c.before), len(c.after), family)
+	}
+	c.TrialsNeeded = stats.TrialsToResolve(c.before, c.after, minEffect, alpha, family)
+	if c.TrialsNeeded > max(len(c.before), len(c.after)) {
+		c.Why += fmt.Sprintf("; %s a side would find %s", trialsText(c.TrialsNeeded), quantity.Share.Format(minEffect))
+	}
+}
+
+// trialsMost is where a number of trials is no advice any more.
+const trialsMost = 500
+
+func trialsText(n int) string {
+	if n > trialsMost {
+		return fmt.Sprintf("more than %d trials", trialsMost)
+	}
+	return fmt.Sprintf("some %d trials", n)
+}
+
+// trialsToTell is short, for tables.
+func (c *Change) trialsToTell() string {
+	switch {
+	case c.TrialsNeeded == 0:
+		return ""
+	case c.TrialsNeeded > trialsMost:
+		return fmt.Sprintf("> %d", trialsMost)
+	}
+	return fmt.Sprint(c.TrialsNeeded)
+}
+
+// wordsNote explains the verdicts to readers.
+func (c *Comparison) wordsNote() string {
+	effect := quantity.Share.Format(c.MinEffect)
+	return fmt.Sprintf("Verdicts: improved or regressed: the Mann–Whitney test rejects after Holm's correction, the interval of the ratio excludes 1, "+
+		"and the change is %s or more. No change: the whole interval lies within %s. Can't tell: neither; trials to tell are how many a side would find a change of %s in four of five comparisons.",
+		effect, effect, effect)
+}
+
+// settled says what would settle the headline rows that can't tell, "" when
+// there are none or nobody knows.
+func (c *Comparison) settled() string {
+	rows, most := 0, 0
+	for _, change := range c.Changes {
+		if change.Headline && change.Verdict == CantTell {
+			rows, most = rows+1, max(most, change.TrialsNeeded)
+		}
+	}
+	if rows == 0 || most == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d headline rows can't tell: %s a side would settle all of them; compare with a larger --min-effect, or run in full mode", rows, trialsText(most))
 }
 
 // word is the verdict on a ratio after/before with its p-value. A change needs

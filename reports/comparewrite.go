@@ -8,18 +8,17 @@ import (
 
 	pretty "github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
-	"github.com/nexuscore-labs/nexus/reports/chart"
 	"github.com/nexuscore-labs/nexus/reports/quantity"
 )
 
 func (c *Comparison) table() table {
-	t := table{ID: "changes", Title: "What changed", Note: "Medians over trials; the ratio is B over A with its 95% bootstrap interval. The rows that the gates judge come first.",
-		Columns: []column{{"contender", false}, {"at", false}, {"measure", false}, {"A", true}, {"B", true}, {"B / A", true}, {"p", true}, {"verdict", false}, {"why", false}}}
+	t := table{ID: "changes", Title: "What changed", Note: "Medians over trials; the ratio is B over A with its 95% bootstrap interval. The rows that the gates judge come first. " + c.wordsNote(),
+		Columns: []column{{"contender", false}, {"at", false}, {"measure", false}, {"A", true}, {"B", true}, {"B / A", true}, {"p", true}, {"verdict", false}, {"trials to tell", true}}}
 	for _, change := range c.headlineFirst() {
 		unit := quantity.Unit(change.Unit)
 		t.Rows = append(t.Rows, []cell{{change.Contender, change.Role}, plain(change.Point), {change.measureName(), "tight"},
 			plain(center(unit, change.Before)), plain(center(unit, change.After)), interval(quantity.Ratio, change.Ratio),
-			number(quantity.Count, change.PAdjusted), status(change.Verdict), plain(change.Why)})
+			number(quantity.Count, change.PAdjusted), status(change.Verdict), plain(change.trialsToTell())})
 	}
 	return t
 }
@@ -88,14 +87,18 @@ func (c *Comparison) Terminal(w io.Writer, opts TerminalOptions) error {
 		headline = change.Headline
 		rows = append(rows, pretty.Row{t.paint(roleColour(change.Role), change.Contender), change.Point, change.measureName(),
 			center(quantity.Unit(change.Unit), change.Before), center(quantity.Unit(change.Unit), change.After), percent(change.Ratio),
-			t.paint(statusColour(change.Verdict), statusMarks[change.Verdict]+" "+change.Verdict)})
+			t.paint(statusColour(change.Verdict), statusMarks[change.Verdict]+" "+change.Verdict), change.trialsToTell()})
 	}
-	t.table(pretty.Row{"contender", "at", "measure", "A", "B", "change", "verdict"}, rows, map[int]bool{3: true, 4: true, 5: true})
+	t.table(pretty.Row{"contender", "at", "measure", "A", "B", "change", "verdict", "trials to tell"}, rows, map[int]bool{3: true, 4: true, 5: true, 7: true})
 	t.line("")
 	for _, not := range c.NotMeasured {
 		t.wrapped("not measured: ", not)
 	}
 	t.wrapped("", c.summary())
+	t.wrapped("", c.wordsNote())
+	if settled := c.settled(); settled != "" {
+		t.wrapped("", settled)
+	}
 	return t.err
 }
 
@@ -114,56 +117,8 @@ func percent(ratio *Interval) string {
 	return fmt.Sprintf("%+.1f%% ±%.1f", 100*(ratio.Center-1), 50*(ratio.Hi-ratio.Lo))
 }
 
-// HTML is a self-contained page with the table and, for each contender at each
-// headline point, the percentile curves of both sides laid over each other.
-func (c *Comparison) HTML() ([]byte, error) {
-	figures, err := c.overlays()
-	if err != nil {
-		return nil, fmt.Errorf("compare: %w", err)
-	}
-	tables := []table{c.table()}
-	if len(c.Forced) > 0 {
-		tables = append([]table{c.differenceTable()}, tables...)
-	}
-	return renderHTML("compare", struct {
-		Heading, A, B, Summary string
-		Tables                 []table
-		Figures                []chart.Chart
-		NotMeasured            []string
-	}{c.heading(), c.A, c.B, c.summary(), tables, figures, c.NotMeasured})
-}
-
-func (c *Comparison) overlays() ([]chart.Chart, error) {
-	before, err := pooledView(c.before)
-	if err != nil {
-		return nil, err
-	}
-	after, err := pooledView(c.after)
-	if err != nil {
-		return nil, err
-	}
-	var charts []chart.Chart
-	for _, point := range before.headlines() {
-		a, b := before.percentileCurve(point), after.percentileCurve(point)
-		for _, contender := range before.Contenders {
-			overlay := a
-			overlay.Name, overlay.Title = stem("overlay", contender.Name, point), "Latency of "+contender.Name+" at "+point
-			overlay.Caption, overlay.Lines = "A dashed, B solid. "+a.Caption, nil
-			for side, lines := range [][]chart.Line{a.Lines, b.Lines} {
-				for _, l := range lines {
-					if l.Name == contender.Name {
-						l.Name, l.Style.Variant = string("AB"[side]), 1-side
-						overlay.Lines = append(overlay.Lines, l)
-					}
-				}
-			}
-			if len(overlay.Lines) == 2 {
-				charts = append(charts, overlay)
-			}
-		}
-	}
-	return charts, nil
-}
+// HTML is Comparisons.HTML of this comparison alone.
+func (c *Comparison) HTML() ([]byte, error) { return Comparisons{c}.HTML() }
 
 // pooledView is the view of the trials of several alike runs.
 func pooledView(runs []*Result) (*view, error) {
