@@ -41,7 +41,7 @@ func (v *view) staged() []string {
 }
 
 func (b *StageBand) name() string {
-	return fmt.Sprintf("p%g to p%g", b.FromPercentile, b.ToPercentile)
+	return fmt.Sprintf("p%g–p%g", b.FromPercentile, b.ToPercentile)
 }
 
 // stageBars show where the time went at a point: a bar per contender and band.

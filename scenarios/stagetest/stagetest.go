@@ -4,6 +4,7 @@ package stagetest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -50,11 +51,22 @@ type Case struct {
 	InjectedNs float64 `json:"injected_ns"`
 	// FoundNs is by how much the stage grew.
 	FoundNs    float64                 `json:"found_ns"`
-	ErrorShare float64                 `json:"error_share"` // |found − injected| / injected
-	SumShare   float64                 `json:"sum_share"`   // the worst band's |sum − client| / client
+	ErrorShare Share                   `json:"error_share"` // |found − injected| / injected
+	SumShare   Share                   `json:"sum_share"`   // the worst band's |sum − client| / client
 	Breakdown  *reports.StageBreakdown `json:"breakdown"`
 	Status     string                  `json:"status"` // pass, fail, disturbed
 	Why        string                  `json:"why,omitempty"`
+}
+
+// Share is a share of 1; one that is not finite is null in JSON.
+type Share float64
+
+// MarshalJSON implements json.Marshaler.
+func (s Share) MarshalJSON() ([]byte, error) {
+	if math.IsNaN(float64(s)) || math.IsInf(float64(s), 0) {
+		return []byte("null"), nil
+	}
+	return json.Marshal(float64(s))
 }
 
 // Result is all that a test found.
@@ -68,8 +80,11 @@ type Result struct {
 	Tolerance     float64            `json:"tolerance"`
 }
 
-// Status is fail when a case is, then disturbed, then pass.
+// Status is fail when a case is or there are none, then disturbed, then pass.
 func (r *Result) Status() string {
+	if len(r.Cases) == 0 {
+		return "fail"
+	}
 	status := "pass"
 	for _, c := range r.Cases {
 		if c.Status == "fail" {
@@ -223,7 +238,7 @@ func mean(b *reports.StageBreakdown, stage stages.Stage) float64 {
 func compare(network, injection string, stage stages.Stage, plain, got *measured, disturbed string) Case {
 	c := Case{
 		Network: network, Injection: injection, Stage: stage.String(), Requests: got.breakdown.Requests,
-		Joined: got.breakdown.Joined, Breakdown: got.breakdown, SumShare: got.breakdown.ErrorShareMax(), Status: "pass",
+		Joined: got.breakdown.Joined, Breakdown: got.breakdown, SumShare: Share(got.breakdown.ErrorShareMax()), Status: "pass",
 	}
 	requests := float64(got.account.Requests)
 	c.InjectedNs = float64(got.account.InjectedNs) / requests
@@ -231,7 +246,7 @@ func compare(network, injection string, stage stages.Stage, plain, got *measured
 		c.InjectedNs = float64(got.account.RunDelayNs)/requests - float64(plain.account.RunDelayNs)/float64(plain.account.Requests)
 	}
 	c.FoundNs = mean(got.breakdown, stage) - mean(plain.breakdown, stage)
-	c.ErrorShare = math.Abs(c.FoundNs-c.InjectedNs) / c.InjectedNs
+	c.ErrorShare = Share(math.Abs(c.FoundNs-c.InjectedNs) / c.InjectedNs)
 	switch {
 	case !(c.ErrorShare <= Tolerance):
 		c.Status, c.Why = "fail", fmt.Sprintf("%s is off by %.1f%%", c.Stage, 100*c.ErrorShare)
