@@ -126,15 +126,16 @@ func (p *Probe) Start(target Target, cgroupRoot string) error {
 	if err := p.collection.Maps["interrupts"].Put(uint32(0), make([]interrupt, p.cpus)); err != nil {
 		return fmt.Errorf("forget the interrupts: %w", err)
 	}
-	if err := p.core.Start(target.CgroupID); err != nil {
-		return err
-	}
 	for name, spec := range p.spec.Programs {
 		l, err := attachProgram(spec, p.collection.Programs[name], cgroupRoot)
 		if err != nil {
 			return errors.Join(fmt.Errorf("attach %s of the stage probe: %w", name, err), p.detach())
 		}
 		p.links = append(p.links, l)
+	}
+	// Last, so that no thread is seen by some of the programs only.
+	if err := p.core.Start(target.CgroupID); err != nil {
+		return errors.Join(err, p.detach())
 	}
 	return nil
 }

@@ -46,8 +46,11 @@ const (
 	Timer   = 1
 	Hardirq = 2
 	Softirq = 3
-	NetRx   = Softirq + 3 // NET_RX_SOFTIRQ of linux/interrupt.h
-	Block   = Softirq + 4 // BLOCK_SOFTIRQ
+	// The soft interrupts of linux/interrupt.h that wake-ups come from.
+	TimerSoftirq   = Softirq + 1
+	NetRx          = Softirq + 3
+	Block          = Softirq + 4
+	HrtimerSoftirq = Softirq + 8
 )
 
 // Event is one entry of the log.

@@ -93,6 +93,12 @@ func handedOver(lines map[uint32]timeline, s *stretch, at int64, line timeline, 
 	return next, true
 }
 
+// isTimer tells the contexts in which timers expire. The soft interrupts' own count
+// where a hard one's timer came in between.
+func isTimer(context uint8) bool {
+	return context == Timer || context == TimerSoftirq || context == HrtimerSoftirq
+}
+
 // stageOf names a stretch that is walked from its end; startNs is when the
 // request came.
 func stageOf(s *stretch, startNs int64) Stage {
@@ -105,7 +111,7 @@ func stageOf(s *stretch, startNs int64) Stage {
 		return Unexplained
 	}
 	switch {
-	case s.context == Timer && s.flags&(Uninterruptible|IOWait) == 0:
+	case isTimer(s.context) && s.flags&(Uninterruptible|IOWait) == 0:
 		return BlockedSleep
 	case s.flags&IOWait != 0:
 		return BlockedDisk

@@ -202,6 +202,15 @@ func TestAnUnknownThreadIsUnexplained(t *testing.T) {
 	}
 }
 
+// A thread that was runnable when logging began has no wake-up in the log.
+func TestAThreadThatWaitedForACPUFromTheStart(t *testing.T) {
+	var b Breakdown
+	path(timelines(&Log{Events: []Event{{Ns: 20, Kind: In, Who: 1}}}), 1, 5, 30, &b)
+	if b[RunQueue] != 15 || b[OnCPU] != 10 || b.Sum() != 25 {
+		t.Errorf("%v, want 15 in the run queue and 10 on a CPU", b)
+	}
+}
+
 // A wake-up may be decided while its thread still is on its way off the CPU.
 func TestAWakeUpThatOvertakesItsWait(t *testing.T) {
 	log := Log{Events: []Event{

@@ -55,7 +55,10 @@ func (r *recorder) note(e *Event) {
 	now := r.now()
 	switch e.Kind {
 	case In:
-		if now != nil && now.state == blocked {
+		if now == nil {
+			// Had it been woken since logging began, the log would say so.
+			r.begin(stretch{startNs: 0, state: runnable})
+		} else if now.state == blocked {
 			r.overtaken(now)
 		}
 		r.isEarly = false

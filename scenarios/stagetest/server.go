@@ -22,8 +22,12 @@ import (
 // Account is what a server says of itself when it ends.
 type Account struct {
 	Requests   uint64 `json:"requests"`
-	InjectedNs int64  `json:"injected_ns"`  // by its own clock around each injected delay
-	RunDelayNs int64  `json:"run_delay_ns"` // by the kernel's account of its thread, proc_pid_schedstat
+	InjectedNs int64  `json:"injected_ns"` // by its own clock around each injected delay
+	WorkNs     int64  `json:"work_ns"`     // of it, the CPU time of its thread
+	// InjectedDelayNs is of it the wait for a CPU, RunDelayNs that in all, by the
+	// kernel's account of its thread.
+	InjectedDelayNs int64 `json:"injected_delay_ns"`
+	RunDelayNs      int64 `json:"run_delay_ns"`
 }
 
 // ServerCommand is the hidden command that Serve answers to.
@@ -137,11 +141,21 @@ func (s *server) answer(conn int) (ended bool, err error) {
 	if err != nil || took != n {
 		return false, fmt.Errorf("%d of %d bytes are a request: %w", took, n, err)
 	}
-	start := nowNs()
+	delay, err := runDelayNs()
+	if err != nil {
+		return false, err
+	}
+	start, startCPU := nowNs(), threadNs()
 	if err := s.inject(); err != nil {
 		return false, fmt.Errorf("inject: %w", err)
 	}
 	s.account.InjectedNs += nowNs() - start
+	s.account.WorkNs += threadNs() - startCPU
+	delayed, err := runDelayNs()
+	if err != nil {
+		return false, err
+	}
+	s.account.InjectedDelayNs += delayed - delay
 	s.account.Requests++
 	request.Kind |= frame.KindReply
 	answer := frame.Append(s.buffer[n:n], request)
@@ -153,12 +167,12 @@ func (s *server) answer(conn int) (ended bool, err error) {
 	return false, err
 }
 
-const delayNs = int64(2e6)
+const delayNs = int64(3e6)
 
 // injector returns what the server does before each answer.
 func injector(name, dir string) (func() error, error) {
 	switch name {
-	case None, Hog:
+	case None:
 		return func() error { return nil }, nil
 	case Sleep:
 		return func() error {
@@ -169,9 +183,9 @@ func injector(name, dir string) (func() error, error) {
 				}
 			}
 		}, nil
-	case Spin:
+	case Spin, Hog: // so much work, however often it is interrupted
 		return func() error {
-			for end := nowNs() + delayNs; nowNs() < end; {
+			for end := threadNs() + delayNs; threadNs() < end; {
 			}
 			return nil
 		}, nil
@@ -202,10 +216,14 @@ func diskInjector(dir string) (func() error, error) {
 	return write, write() // the first one allocates
 }
 
-func nowNs() int64 {
+func nowNs() int64 { return readClock(unix.CLOCK_MONOTONIC) }
+
+func threadNs() int64 { return readClock(unix.CLOCK_THREAD_CPUTIME_ID) }
+
+func readClock(id int32) int64 {
 	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil {
-		return 0 // cannot fail for this clock, see clock_gettime(2)
+	if unix.ClockGettime(id, &now) != nil {
+		return 0 // cannot fail for these clocks, see clock_gettime(2)
 	}
 	return now.Nano()
 }

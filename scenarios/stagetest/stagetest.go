@@ -46,8 +46,9 @@ type Case struct {
 	Stage     string `json:"stage"` // where it belongs
 	Requests  uint64 `json:"requests"`
 	Joined    uint64 `json:"joined"`
-	// InjectedNs is the mean per request, measured without the probe: by the
-	// server's clock, or, of a CPU hog, by the scheduler's own account.
+	// InjectedNs is the mean per request, measured without the probe: CPU time of
+	// the server's thread for work, the scheduler's account of its waits for a CPU
+	// for the hog, and the server's clock less that account for other waits.
 	InjectedNs float64 `json:"injected_ns"`
 	// FoundNs is by how much the stage grew.
 	FoundNs    float64                 `json:"found_ns"`
@@ -241,9 +242,13 @@ func compare(network, injection string, stage stages.Stage, plain, got *measured
 		Joined: got.breakdown.Joined, Breakdown: got.breakdown, SumShare: Share(got.breakdown.ErrorShareMax()), Status: "pass",
 	}
 	requests := float64(got.account.Requests)
-	c.InjectedNs = float64(got.account.InjectedNs) / requests
-	if injection == Hog {
+	switch injection {
+	case Hog:
 		c.InjectedNs = float64(got.account.RunDelayNs)/requests - float64(plain.account.RunDelayNs)/float64(plain.account.Requests)
+	case Spin:
+		c.InjectedNs = float64(got.account.WorkNs) / requests
+	default:
+		c.InjectedNs = float64(got.account.InjectedNs-got.account.WorkNs-got.account.InjectedDelayNs) / requests
 	}
 	c.FoundNs = mean(got.breakdown, stage) - mean(plain.breakdown, stage)
 	c.ErrorShare = Share(math.Abs(c.FoundNs-c.InjectedNs) / c.InjectedNs)
