@@ -236,7 +236,7 @@ func (c *Change) trialsToTell() string {
 func (c *Comparison) wordsNote() string {
 	effect := quantity.Share.Format(c.MinEffect)
 	return fmt.Sprintf("Verdicts: improved or regressed: the Mann–Whitney test rejects after Holm's correction, the interval of the ratio excludes 1, "+
-		"and the change is %s or more. No change: the whole interval lies within %s. Can't tell: neither; trials to tell are how many a side would find a change of %s in four of five comparisons.",
+		"and the change is %s or more. No change: the whole interval lies within %s. Can't tell: neither; it needs so many trials a side to find a change of %s in four of five comparisons.",
 		effect, effect, effect)
 }
 

@@ -13,7 +13,7 @@ import (
 
 func (c *Comparison) table() table {
 	t := table{ID: "changes", Title: "What changed", Note: "Medians over trials; the ratio is B over A with its 95% bootstrap interval. The rows that the gates judge come first. " + c.wordsNote(),
-		Columns: []column{{"contender", false}, {"at", false}, {"measure", false}, {"A", true}, {"B", true}, {"B / A", true}, {"p", true}, {"verdict", false}, {"trials to tell", true}}}
+		Columns: []column{{"contender", false}, {"at", false}, {"measure", false}, {"A", true}, {"B", true}, {"B / A", true}, {"p", true}, {"verdict", false}, {"needs", true}}}
 	for _, change := range c.headlineFirst() {
 		unit := quantity.Unit(change.Unit)
 		t.Rows = append(t.Rows, []cell{{change.Contender, change.Role}, plain(change.Point), {change.measureName(), "tight"},
@@ -89,7 +89,7 @@ func (c *Comparison) Terminal(w io.Writer, opts TerminalOptions) error {
 			center(quantity.Unit(change.Unit), change.Before), center(quantity.Unit(change.Unit), change.After), percent(change.Ratio),
 			t.paint(statusColour(change.Verdict), statusMarks[change.Verdict]+" "+change.Verdict), change.trialsToTell()})
 	}
-	t.table(pretty.Row{"contender", "at", "measure", "A", "B", "change", "verdict", "trials to tell"}, rows, map[int]bool{3: true, 4: true, 5: true, 7: true})
+	t.table(pretty.Row{"contender", "at", "measure", "A", "B", "change", "verdict", "needs"}, rows, map[int]bool{3: true, 4: true, 5: true, 7: true})
 	t.line("")
 	for _, not := range c.NotMeasured {
 		t.wrapped("not measured: ", not)
