@@ -129,6 +129,10 @@ func try(spec *ebpf.CollectionSpec, c Candidate, opts Options) (*Attached, error
 		load.Programs.LogLevel = ebpf.LogLevelStats
 	}
 	a.Collection, err = ebpf.NewCollectionWithOptions(selected, load)
+	if err != nil && opts.Verify {
+		// Only without a log level of one's own does the verifier say why.
+		a.Collection, err = ebpf.NewCollectionWithOptions(selected, ebpf.CollectionOptions{Cache: opts.Types})
+	}
 	if errors.Is(err, unix.EPERM) {
 		err = unix.EPERM // the library's advice on memory limits is for kernels before 5.11
 	}

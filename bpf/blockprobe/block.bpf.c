@@ -162,6 +162,7 @@ static __always_inline int completed(struct request *rq, u32 status, u32 bytes, 
 {
 	u64 since = since_ns, key = (u64)rq;
 	struct inflight *request;
+	u64 size;
 	u32 pair;
 
 	if (!target_cgroup)
@@ -174,7 +175,11 @@ static __always_inline int completed(struct request *rq, u32 status, u32 bytes, 
 	if (request->issue_ns >= since) {
 		pair = request->origin * BLOCK_OPS + request->op;
 		RECORD(2 * pair, bpf_ktime_get_ns() - request->issue_ns);
-		RECORD(2 * pair + 1, request->bytes);
+		/* A value known to have 32 bits makes the compiler drop the bound check of
+		 * the bucket, which the verifier of kernel 6.1 then misses. */
+		size = request->bytes;
+		barrier_var(size);
+		RECORD(2 * pair + 1, size);
 		if (status)
 			count(BLOCK_ERRORS, 1);
 	}

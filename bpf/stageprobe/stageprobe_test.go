@@ -296,7 +296,8 @@ func TestWaitsAreNamed(t *testing.T) {
 // With room for some events the others are counted, and the requests that they
 // belong to are missing, not wrong.
 func TestLossesAreCounted(t *testing.T) {
-	const room = 50
+	// How many events a request makes differs between kernels and machines.
+	room := len(measure(t, "tcp", "tcp", Options{}).log.Events) / 2
 	m := measure(t, "tcp", "tcp", Options{EventsMax: room})
 	if len(m.log.Events) != room || m.log.Lost == 0 {
 		t.Fatalf("%d events, %d lost with room for %d", len(m.log.Events), m.log.Lost, room)
