@@ -22,9 +22,9 @@ import (
 	"github.com/nexuscore-labs/nexus/vagrant/qemu"
 )
 
-// Package is a folder of bpf/.
+// Package is a folder below bpf/.
 type Package struct {
-	Name     string // path below bpf/, "." for itself
+	Name     string // path below bpf/
 	Programs []Program
 }
 
@@ -72,7 +72,7 @@ func FindTree(dir string) (string, error) {
 	}
 }
 
-// Packages finds every folder of bpf/ that has BPF programs or tests, and the
+// Packages finds every folder below bpf/ that has BPF programs or tests, and the
 // programs.
 func Packages(tree string) ([]Package, error) {
 	byName := map[string]*Package{}
@@ -89,7 +89,7 @@ func Packages(tree string) ([]Package, error) {
 			}
 		}
 		name, err := filepath.Rel(root, filepath.Dir(path))
-		if err != nil {
+		if err != nil || name == "." { // the suite of all probes proves no program more
 			return err
 		}
 		if byName[name] == nil {
