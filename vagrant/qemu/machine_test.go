@@ -52,9 +52,9 @@ func misbehave(how string) {
 	case "hang":
 		time.Sleep(time.Hour)
 	case "eat":
-		var eaten [][]byte
-		for {
-			eaten = append(eaten, bytes.Repeat([]byte{1}, 1<<20))
+		for eaten := []byte{1}; ; {
+			eaten = append(eaten, bytes.Repeat([]byte{1}, 1<<20)...)
+			eaten[0]++
 		}
 	}
 	os.Exit(1)
