@@ -123,15 +123,17 @@ func (p *Probe) Start(target Target, cgroupRoot string) error {
 	if err := p.collection.Variables["cursor"].Set(uint64(0)); err != nil {
 		return fmt.Errorf("empty the log: %w", err)
 	}
-	if err := p.collection.Maps["interrupts"].Put(uint32(0), make([]interrupt, p.cpus)); err != nil {
-		return fmt.Errorf("forget the interrupts: %w", err)
-	}
 	for name, spec := range p.spec.Programs {
 		l, err := attachProgram(spec, p.collection.Programs[name], cgroupRoot)
 		if err != nil {
 			return errors.Join(fmt.Errorf("attach %s of the stage probe: %w", name, err), p.detach())
 		}
 		p.links = append(p.links, l)
+	}
+	// An interrupt that began before the program that sees its end was attached
+	// would never end.
+	if err := p.collection.Maps["interrupts"].Put(uint32(0), make([]interrupt, p.cpus)); err != nil {
+		return errors.Join(fmt.Errorf("forget the interrupts: %w", err), p.detach())
 	}
 	// Last, so that no thread is seen by some of the programs only.
 	if err := p.core.Start(target.CgroupID); err != nil {

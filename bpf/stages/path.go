@@ -27,9 +27,7 @@ var stageNames = [StageCount]string{
 
 func (s Stage) String() string { return stageNames[s] }
 
-const (
-	hopsMax = 4096 // bounds a path; a real one has a handful
-)
+const depthMax = 64 // bounds a chain of waits; a real one has a handful
 
 // Breakdown is the time in each stage, ns.
 type Breakdown [StageCount]int64
@@ -44,38 +42,48 @@ func (b *Breakdown) Sum() int64 {
 }
 
 // path splits the time from startNs to endNs, at which thread sent, along the
-// critical path: backwards from endNs, a thread's time on a CPU and in the run
-// queue is what it is; a wait that another thread of the contender ended is
-// charged with what that thread did before it woke the first, and the walk goes
-// on there; a wait that an interrupt ended is charged by its kind. So a hand-off
-// to a thread that waits for the disk is disk time, and a mutex is whatever its
-// holder did. What it adds to out is endNs-startNs exactly.
+// critical path, backwards: a thread's time on a CPU and in the run queue is what
+// it is; a wait that another thread of the contender ended is charged with what
+// that thread did meanwhile; a wait that an interrupt ended is named by it. So a
+// hand-off to a thread that waits for the disk is disk time, and a mutex is what
+// its holder did. What it adds to out is endNs-startNs exactly.
 func path(lines map[uint32]timeline, thread uint32, startNs, endNs int64, out *Breakdown) {
-	line := lines[thread]
-	at := endNs
-	for range hopsMax {
-		i := line.at(at)
-		if at <= startNs {
-			return
-		}
-		if i < 0 {
-			break
-		}
-		s := &line[i]
-		if next, ok := handedOver(lines, s, at, line, i); ok {
-			line = next
-			continue
-		}
-		from := max(s.startNs, startNs)
-		out[stageOf(s, startNs)] += at - from
-		at = from
-	}
-	out[Unexplained] += at - startNs
+	w := walker{lines: lines, arrivedNs: startNs, out: out}
+	w.walk(lines[thread], startNs, endNs, depthMax)
 }
 
-// handedOver gives the timeline of the thread that ended the wait s of line, if
+// walker walks one request's path.
+type walker struct {
+	lines     map[uint32]timeline
+	arrivedNs int64
+	out       *Breakdown
+}
+
+// walk charges what the thread of line did from fromNs to toNs. A wait within a
+// wait is shorter, and its waker waits for none of those that wait for it: depth
+// only guards against a log that contradicts itself.
+func (w *walker) walk(line timeline, fromNs, toNs int64, depth int) {
+	for at := toNs; at > fromNs; {
+		i := line.at(at)
+		if i < 0 || depth == 0 {
+			w.out[Unexplained] += at - fromNs
+			return
+		}
+		s := &line[i]
+		start := max(s.startNs, fromNs)
+		if next, ok := w.handedOver(line, i, at); ok {
+			w.walk(next, start, at, depth-1)
+		} else {
+			w.out[stageOf(s, w.arrivedNs)] += at - start
+		}
+		at = start
+	}
+}
+
+// handedOver gives the timeline of the thread that ended the wait i of line, if
 // that thread is the contender's and did it in a context of its own.
-func handedOver(lines map[uint32]timeline, s *stretch, at int64, line timeline, i int) (timeline, bool) {
+func (w *walker) handedOver(line timeline, i int, at int64) (timeline, bool) {
+	s := &line[i]
 	if s.state != blocked || !s.woken || s.waker == 0 || s.context != Thread {
 		return nil, false
 	}
@@ -85,7 +93,7 @@ func handedOver(lines map[uint32]timeline, s *stretch, at int64, line timeline, 
 	if i+1 >= len(line) || line[i+1].startNs != at {
 		return nil, false // the walk comes from the middle of the wait
 	}
-	next := lines[s.waker]
+	next := w.lines[s.waker]
 	k := next.at(at)
 	if k < 0 || next[k].state != running {
 		return nil, false

@@ -104,7 +104,15 @@ func (w *world) fillWakes(i int) {
 // walk is path's rule, one tick at a time.
 func (w *world) walk(thread uint32, start, end int) Breakdown {
 	var b Breakdown
+	type wait struct {
+		thread uint32
+		floor  int
+	}
+	var waits []wait // that are being charged with what others did
 	for t := end; t > start; {
+		for n := len(waits); n > 0 && t <= waits[n-1].floor; n = len(waits) {
+			thread, waits = waits[n-1].thread, waits[:n-1]
+		}
 		c := w.cells[thread-1][t-1]
 		if t-1 == 0 {
 			c = cell{state: running}
@@ -116,6 +124,7 @@ func (w *world) walk(thread uint32, start, end int) Breakdown {
 		case c.state == runnable:
 			b[RunQueue]++
 		case c.wakeAt == t && c.waker != 0 && c.ctx == Thread && free:
+			waits = append(waits, wait{thread, c.since})
 			thread = c.waker
 			continue
 		case c.ctx == Timer && free && c.wakeAt != 0:
@@ -199,6 +208,24 @@ func TestAnUnknownThreadIsUnexplained(t *testing.T) {
 	path(nil, 0, 5, 25, &b)
 	if b[Unexplained] != 20 || b.Sum() != 20 {
 		t.Errorf("%v, want 20 unexplained", b)
+	}
+}
+
+// Work that a thread did before it waited for another stays its own: the runtime's
+// monitor sleeps most of the time, and wakes threads that have worked.
+func TestAWaitIsChargedWithWhatTheWakerDidMeanwhile(t *testing.T) {
+	log := Log{Events: []Event{
+		{Ns: 5, Kind: In, Who: 1}, {Ns: 5, Kind: In, Who: 2},
+		{Ns: 8, Kind: Out, Who: 2},
+		{Ns: 50, Kind: Out, Who: 1},
+		{Ns: 58, Kind: Wake, Who: 2, Context: Timer}, {Ns: 59, Kind: In, Who: 2},
+		{Ns: 60, Kind: Wake, Who: 1, Other: 2},
+		{Ns: 61, Kind: In, Who: 1},
+	}}
+	var b Breakdown
+	path(timelines(&log), 1, 10, 70, &b)
+	if want := (Breakdown{OnCPU: 40 + 1 + 9, BlockedSleep: 8, RunQueue: 1 + 1}); b != want {
+		t.Errorf("got %v, want %v", b, want)
 	}
 }
 

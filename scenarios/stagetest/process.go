@@ -23,6 +23,7 @@ import (
 // process is a server in a cgroup of its own, with what disturbs it.
 type process struct {
 	cmd      *exec.Cmd
+	calls    [2]*os.File // from the server to its hog; nil without one
 	stdin    io.WriteCloser
 	stdout   *bufio.Reader
 	group    *machine.Cgroup
@@ -47,6 +48,12 @@ func (b *Bench) start(ctx context.Context, network, injection string) (p *proces
 	p.cmd = exec.CommandContext(ctx, b.Self, "selftest", ServerCommand, network, injection, b.Dir)
 	p.cmd.Stderr = os.Stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: p.group.FD(), Pdeathsig: syscall.SIGKILL}
+	if injection == Hog {
+		if p.calls[0], p.calls[1], err = os.Pipe(); err != nil {
+			return p, err
+		}
+		p.cmd.ExtraFiles = []*os.File{p.calls[1]}
+	}
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return p, err
 	}
@@ -95,7 +102,7 @@ func startPinned(cmd *exec.Cmd, cpus []int, ended <-chan struct{}) error {
 
 func (p *process) startHog(ctx context.Context, b *Bench) error {
 	hog := exec.CommandContext(ctx, b.Self, "selftest", HogCommand)
-	hog.Stderr = os.Stderr
+	hog.Stdin, hog.Stderr = p.calls[0], os.Stderr
 	hog.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := hog.StdoutPipe()
 	if err != nil {
@@ -142,6 +149,11 @@ func (p *process) close() error {
 		_ = p.cmd.Wait()
 	}
 	close(p.ended)
+	for _, end := range p.calls {
+		if end != nil {
+			errs = append(errs, end.Close())
+		}
+	}
 	if p.group != nil {
 		errs = append(errs, p.group.Remove())
 	}

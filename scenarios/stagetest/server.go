@@ -11,7 +11,6 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -24,10 +23,9 @@ type Account struct {
 	Requests   uint64 `json:"requests"`
 	InjectedNs int64  `json:"injected_ns"` // by its own clock around each injected delay
 	WorkNs     int64  `json:"work_ns"`     // of it, the CPU time of its thread
-	// InjectedDelayNs is of it the wait for a CPU, RunDelayNs that in all, by the
-	// kernel's account of its thread.
+	// InjectedDelayNs is of it the wait for a CPU, by the kernel's account of the
+	// thread, proc_pid_schedstat.
 	InjectedDelayNs int64 `json:"injected_delay_ns"`
-	RunDelayNs      int64 `json:"run_delay_ns"`
 }
 
 // ServerCommand is the hidden command that Serve answers to.
@@ -47,18 +45,10 @@ func Serve(network, injection, dir string) error {
 	if err := s.listen(); err != nil {
 		return err
 	}
-	before, err := runDelayNs()
-	if err != nil {
-		return err
-	}
-	tid := unix.Gettid()
 	go func() {
 		var one [1]byte
 		_, _ = os.Stdin.Read(one[:]) // the end of input is the signal
-		after, err := runDelayOf(tid)
-		account := s.account
-		account.RunDelayNs = after - before
-		if err = errors.Join(err, json.NewEncoder(os.Stdout).Encode(account)); err != nil {
+		if err := json.NewEncoder(os.Stdout).Encode(s.account); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -183,7 +173,12 @@ func injector(name, dir string) (func() error, error) {
 				}
 			}
 		}, nil
-	case Spin, Hog: // so much work, however often it is interrupted
+	case Hog:
+		return func() error {
+			_, err := unix.Write(hogFD, []byte{1})
+			return err
+		}, nil
+	case Spin: // so much work, however often it is interrupted
 		return func() error {
 			for end := threadNs() + delayNs; threadNs() < end; {
 			}
@@ -222,18 +217,16 @@ func threadNs() int64 { return readClock(unix.CLOCK_THREAD_CPUTIME_ID) }
 
 func readClock(id int32) int64 {
 	var now unix.Timespec
-	if unix.ClockGettime(id, &now) != nil {
-		return 0 // cannot fail for these clocks, see clock_gettime(2)
-	}
+	// Raw, so that the runtime doesn't take it for a chance to give the processor
+	// to another thread. It cannot fail for these clocks, see clock_gettime(2).
+	_, _, _ = unix.RawSyscall(unix.SYS_CLOCK_GETTIME, uintptr(id), uintptr(unsafe.Pointer(&now)), 0)
 	return now.Nano()
 }
 
-func runDelayNs() (int64, error) { return runDelayOf(unix.Gettid()) }
-
-// runDelayOf is how long a thread of this process has waited for a CPU so far:
-// the scheduler's own account, which the probes have no part in.
-func runDelayOf(tid int) (int64, error) {
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/schedstat", tid))
+// runDelayNs is how long the calling thread has waited for a CPU so far: the
+// scheduler's own account, which the probes have no part in.
+func runDelayNs() (int64, error) {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/self/task/%d/schedstat", unix.Gettid()))
 	if err != nil {
 		return 0, fmt.Errorf("read the run delay: %w", err)
 	}
@@ -247,26 +240,29 @@ func runDelayOf(tid int) (int64, error) {
 // HogCommand is the hidden command that BeHog answers to.
 const HogCommand = "stage-hog"
 
-const (
-	hogBusy = 2 * time.Millisecond
-	hogIdle = 4 * time.Millisecond
-	hogLife = 30 * time.Second // bounds it whatever happens
-)
+// hogFD is where a server calls its hog.
+const hogFD = 3
 
-// BeHog takes the CPU that it is pinned to for a third of the time, before all
-// ordinary threads.
-func BeHog(ctx context.Context) error {
+// BeHog takes the CPU that it is pinned to for so long at each byte on its
+// standard input, before all ordinary threads: who wrote it is off the CPU until
+// the hog has done. So the wait falls into a request, and nowhere else.
+func BeHog(context.Context) error {
 	runtime.LockOSThread()
 	attributes := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
 	if err := unix.SchedSetAttr(0, &attributes, 0); err != nil {
 		return fmt.Errorf("become a real-time thread: %w", err)
 	}
 	fmt.Println("ready")
-	for end := time.Now().Add(hogLife); time.Now().Before(end) && ctx.Err() == nil; {
-		for busy := time.Now().Add(hogBusy); time.Now().Before(busy); {
+	var calls [1]byte
+	for {
+		n, err := unix.Read(unix.Stdin, calls[:])
+		if errors.Is(err, unix.EINTR) {
+			continue
 		}
-		idle := unix.NsecToTimespec(int64(hogIdle))
-		_ = unix.Nanosleep(&idle, nil) // a signal shortens one pause
+		if n == 0 || err != nil {
+			return err // the server has gone
+		}
+		for end := threadNs() + delayNs; threadNs() < end; {
+		}
 	}
-	return nil
 }

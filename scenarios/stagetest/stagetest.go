@@ -54,6 +54,7 @@ type Case struct {
 	FoundNs    float64                 `json:"found_ns"`
 	ErrorShare Share                   `json:"error_share"` // |found − injected| / injected
 	SumShare   Share                   `json:"sum_share"`   // the worst band's |sum − client| / client
+	Account    Account                 `json:"account"`
 	Breakdown  *reports.StageBreakdown `json:"breakdown"`
 	Status     string                  `json:"status"` // pass, fail, disturbed
 	Why        string                  `json:"why,omitempty"`
@@ -239,12 +240,12 @@ func mean(b *reports.StageBreakdown, stage stages.Stage) float64 {
 func compare(network, injection string, stage stages.Stage, plain, got *measured, disturbed string) Case {
 	c := Case{
 		Network: network, Injection: injection, Stage: stage.String(), Requests: got.breakdown.Requests,
-		Joined: got.breakdown.Joined, Breakdown: got.breakdown, SumShare: Share(got.breakdown.ErrorShareMax()), Status: "pass",
+		Joined: got.breakdown.Joined, Account: got.account, Breakdown: got.breakdown, SumShare: Share(got.breakdown.ErrorShareMax()), Status: "pass",
 	}
 	requests := float64(got.account.Requests)
 	switch injection {
 	case Hog:
-		c.InjectedNs = float64(got.account.RunDelayNs)/requests - float64(plain.account.RunDelayNs)/float64(plain.account.Requests)
+		c.InjectedNs = float64(got.account.InjectedDelayNs) / requests
 	case Spin:
 		c.InjectedNs = float64(got.account.WorkNs) / requests
 	default:
