@@ -30,6 +30,8 @@ type wrkComparison struct {
 	PacedPerS     float64 `json:"paced_per_s"`
 	PacedAchieved float64 `json:"paced_achieved"`
 	PacedLagNs    int64   `json:"paced_lag_p999_ns"`
+	// PacedInvalid is what the generator says against that run itself.
+	PacedInvalid []string `json:"paced_invalid,omitempty"`
 }
 
 // wrkRequests and wrkErrors are what wrk says of itself.
@@ -108,7 +110,7 @@ func compareWithWrk(ctx context.Context, wrk string, place honesty.Place, connec
 		return out, err
 	}
 	out.PacedAchieved = float64(paced.Answered) / (float64(paced.ElapsedNs) / 1e9) / out.PacedPerS
-	out.PacedLagNs = paced.Lag.ValueAtQuantile(99.9)
+	out.PacedLagNs, out.PacedInvalid = paced.Lag.ValueAtQuantile(99.9), paced.Invalid
 	return out, nil
 }
 
@@ -179,11 +181,20 @@ func (t *terminal) printWrk(compared []wrkComparison) error {
 		if c.Ratio != nil {
 			ratio, interval = fmt.Sprintf("%.2f", c.Ratio.Center), fmt.Sprintf("[%.2f, %.2f] of %d pairs", c.Ratio.Lo, c.Ratio.Hi, c.Ratio.N)
 		}
-		fmt.Fprintf(table, "%d\t%.0f\t%.0f\t%s\t%s\t%.0f/s\t%.2f%%\t%v\t\n", c.Connections, stats.Median(c.Ours), stats.Median(c.Wrk), ratio, interval,
-			c.PacedPerS, 100*c.PacedAchieved, shortly(c.PacedLagNs))
+		mark := ""
+		if len(c.PacedInvalid) > 0 {
+			mark = "invalid"
+		}
+		fmt.Fprintf(table, "%d\t%.0f\t%.0f\t%s\t%s\t%.0f/s\t%.2f%%\t%v\t%s\n", c.Connections, stats.Median(c.Ours), stats.Median(c.Wrk), ratio, interval,
+			c.PacedPerS, 100*c.PacedAchieved, shortly(c.PacedLagNs), mark)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the table: %w", err)
+	}
+	for _, c := range compared {
+		for _, reason := range c.PacedInvalid {
+			fmt.Fprintf(t.stdout, "constant rate at %d connections is invalid: %s\n", c.Connections, reason)
+		}
 	}
 	return nil
 }

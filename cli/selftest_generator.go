@@ -126,7 +126,7 @@ func selftestGenerator(ctx context.Context, term *terminal, mode string, seed ui
 		return nil, err
 	}
 	defer roomForSpinners()()
-	cases, lagTime := honesty.Quick(seed), time.Second
+	cases, lagTime := honesty.Quick(seed), 600*time.Millisecond
 	if mode == "full" {
 		cases, lagTime = honesty.Full(seed), 3*time.Second
 	}
@@ -242,7 +242,7 @@ func (r *generatorReport) judge() {
 		if !row.Late() {
 			continue
 		}
-		reason := fmt.Sprintf("schedule lag p99.9 at %.0f%% of the ceiling is %v, at most %v are allowed", 100*row.Share, shortly(row.LagNs[2]), time.Duration(honesty.LagNsMax))
+		reason := fmt.Sprintf("schedule lag p99.9 of %s arrivals at %.0f%% of the ceiling is %v, at most %v are allowed", row.Arrival, 100*row.Share, shortly(row.LagNs[2]), shortly(row.LimitNs()))
 		if row.CoreIdle() {
 			off = true
 		} else {
@@ -330,16 +330,16 @@ func (t *terminal) printLag(r *generatorReport) error {
 	if r.Ceiling == nil {
 		return nil
 	}
-	fmt.Fprintf(t.stdout, "schedule lag, tcp frame, Poisson; ceiling %.0f requests/s (the %s is the limit)\n", r.Ceiling.PerSecond, r.Ceiling.Limiter())
+	fmt.Fprintf(t.stdout, "schedule lag, tcp frame; ceiling %.0f requests/s (the %s is the limit)\n", r.Ceiling.PerSecond, r.Ceiling.Limiter())
 	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "of the ceiling\toffered/s\tachieved\tlag p50\tp99\tp99.9\ta bare spinning thread's p99.9\t")
+	fmt.Fprintln(table, "arrivals\tof the ceiling\toffered/s\tachieved\tlag p50\tp99\tp99.9\tat most\ta bare spinning thread's p99.9\t")
 	for _, row := range r.Lag {
 		mark := "ok"
 		if row.Late() {
 			mark = "late"
 		}
-		fmt.Fprintf(table, "%.0f%%\t%.0f\t%.2f%%\t%v\t%v\t%v\t%v\t%s\n", 100*row.Share, row.OfferedPerS, 100*row.AchievedPerS/row.OfferedPerS,
-			shortly(row.LagNs[0]), shortly(row.LagNs[1]), shortly(row.LagNs[2]), shortly(row.Floor.LagNs[2]), mark)
+		fmt.Fprintf(table, "%s\t%.0f%%\t%.0f\t%.2f%%\t%v\t%v\t%v\t%v\t%v\t%s\n", row.Arrival, 100*row.Share, row.OfferedPerS, 100*row.AchievedPerS/row.OfferedPerS,
+			shortly(row.LagNs[0]), shortly(row.LagNs[1]), shortly(row.LagNs[2]), shortly(row.LimitNs()), shortly(row.Floor.LagNs[2]), mark)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the table: %w", err)

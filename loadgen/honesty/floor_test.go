@@ -21,6 +21,10 @@ func TestFloor(t *testing.T) {
 	if f := floorOf(0, nil, 1e9); f.LagNs[2] != 0 {
 		t.Errorf("%+v", f)
 	}
+	// M/D/1 at half load: the mean wait is half a service time, and half of all wait for nothing.
+	if q := queueing(50_000, 100_000); q[0] > 5_000 || q[2] < 40_000 || q[2] > 70_000 {
+		t.Errorf("waits in a queue at half load: %v ns", q)
+	}
 	measured, err := MeasureFloor(0, 5*time.Millisecond)
 	if err != nil || measured.ElapsedNs < 5e6 {
 		t.Errorf("%+v, %v", measured, err)

@@ -22,7 +22,7 @@ const (
 	caseBurstLen    = 8
 	caseConnections = 16
 	caseWarmup      = 100 * time.Millisecond
-	quickDuration   = 1200 * time.Millisecond
+	quickDuration   = time.Second
 	fullDuration    = 2500 * time.Millisecond
 	stallDuration   = 2500 * time.Millisecond
 )
