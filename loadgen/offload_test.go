@@ -182,7 +182,7 @@ func TestDatagramAccounting(t *testing.T) {
 
 func testDatagramAccounting(t *testing.T, server *lossy, offload bool, arrival string, lengths []int) {
 	const streams = 64
-	source := newMixedSource(streams, lengths)
+	var source *mixedSource
 	var sent, timeouts uint64
 	told := false
 	for window := 200 * time.Millisecond; sent < 500 && window < 20*time.Second; window *= 3 {
