@@ -230,8 +230,8 @@ struct parsed {
 
 #define ETH_P_IP_BE   0x0008 /* as a little-endian CPU reads them */
 #define ETH_P_IPV6_BE 0xdd86
-#define IPPROTO_TCP 6
-#define IPPROTO_UDP 17
+#define IPPROTO_TCP   6
+#define IPPROTO_UDP   17
 
 static __always_inline u16 be16(const u8 *p)
 {

@@ -23,10 +23,10 @@
 
 /* Context that an event happened in: a thread's own, an interrupt's, or that of
  * soft interrupt number context - STAGE_SOFTIRQ. */
-#define STAGE_THREAD	    0
-#define STAGE_TIMER	    1
-#define STAGE_HARDIRQ	    2
-#define STAGE_SOFTIRQ	    3
+#define STAGE_THREAD  0
+#define STAGE_TIMER   1
+#define STAGE_HARDIRQ 2
+#define STAGE_SOFTIRQ 3
 
 struct stage_event {
 	u64 ns; /* CLOCK_MONOTONIC */
