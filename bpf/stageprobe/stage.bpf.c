@@ -33,7 +33,11 @@ struct {
 
 /* What only this file reads of kernel types; see bpf_core_read.h on ___. */
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct sched_entity___stage {
+	u64 sum_exec_runtime;
+};
 struct task_struct___stage {
+	struct sched_entity___stage se;
 	unsigned int in_iowait : 1;
 };
 struct pt_regs___x86 {
@@ -160,6 +164,7 @@ static __always_inline void leave(struct task_struct *prev, bool preempt, u32 st
 	if (state & TASK_DEAD)
 		e->flags |= STAGE_DEAD;
 	e->value = system_call(prev);
+	e->len = BPF_CORE_READ((struct task_struct___stage *)prev, se.sum_exec_runtime);
 }
 
 SEC("tp_btf/sched_switch")

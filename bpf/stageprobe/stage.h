@@ -37,7 +37,7 @@ struct stage_event {
 	u32 who; /* thread, or the client's port */
 	u64 value;
 	u32 other; /* thread of the contender, 0: none */
-	u32 len;   /* payload, bytes */
+	u32 len;   /* payload, bytes; of STAGE_OUT: the thread's run time so far, ns, modulo 2^32 */
 };
 
 /* Counters. */

@@ -62,7 +62,7 @@ type Event struct {
 	Who     uint32
 	Value   uint64 // of packets: TCP sequence number of the first byte, or the frame's id
 	Other   uint32 // a thread of the contender; 0: none
-	Len     uint32 // of packets: payload, bytes
+	Len     uint32 // of packets: payload, bytes; of Out: how long the thread has run so far, ns, modulo 1<<32
 }
 
 // Log is what was recorded between the probe's start and stop.

@@ -238,6 +238,31 @@ func TestAThreadThatWaitedForACPUFromTheStart(t *testing.T) {
 	}
 }
 
+// A switch onto the CPU that the log lacks is found by the thread's run time; one
+// that contradicts it stays unexplained.
+func TestASwitchThatTheLogLacks(t *testing.T) {
+	for _, c := range []struct {
+		ran  uint32
+		want Breakdown
+	}{
+		{2, Breakdown{OnCPU: 12, RunQueue: 18}}, // wraps
+		{290, Breakdown{Unexplained: 30}},
+	} {
+		before := uint32(1<<32 - 10)
+		log := Log{Events: []Event{
+			{Ns: 5, Kind: In, Who: 1},
+			{Ns: 10, Kind: Out, Who: 1, Len: before},
+			{Ns: 20, Kind: Wake, Who: 1, Context: NetRx},
+			{Ns: 50, Kind: Out, Who: 1, Len: c.ran},
+		}}
+		var b Breakdown
+		path(timelines(&log), 1, 20, 50, &b)
+		if b != c.want {
+			t.Errorf("got %v, want %v", b, c.want)
+		}
+	}
+}
+
 // A wake-up may be decided while its thread still is on its way off the CPU.
 func TestAWakeUpThatOvertakesItsWait(t *testing.T) {
 	log := Log{Events: []Event{
