@@ -83,7 +83,7 @@ func newSelftestGenerator(term *terminal) *cobra.Command {
 			return verdictOf(report, err)
 		},
 	}
-	cmd.Flags().StringVar(&mode, "mode", "quick", "quick (under 40 s) or full (every combination, about four minutes)")
+	cmd.Flags().StringVar(&mode, "mode", "quick", "quick (some 35 s, more where cases are repeated) or full (every combination, about three minutes)")
 	cmd.Flags().Uint64Var(&seed, "seed", 7, "of the arrivals and the script")
 	return cmd
 }
