@@ -239,10 +239,18 @@ func (r *generatorReport) judge() {
 		}
 	}
 	for _, row := range r.Lag {
+		if row.Wrong != "" {
+			off, wrong = true, true
+			r.Reasons = append(r.Reasons, fmt.Sprintf("%s arrivals at %.0f%% of the ceiling: %s", row.Arrival, 100*row.Share, row.Wrong))
+		}
+		for _, why := range row.Invalid {
+			r.Reasons = append(r.Reasons, fmt.Sprintf("schedule lag of %s arrivals at %.0f%% of the ceiling was not measured: %s", row.Arrival, 100*row.Share, why))
+			off, excused = off || row.CoreIdle(), excused || !row.CoreIdle()
+		}
 		if !row.Late() {
 			continue
 		}
-		reason := fmt.Sprintf("schedule lag p99.9 of %s arrivals at %.0f%% of the ceiling is %v, at most %v are allowed", row.Arrival, 100*row.Share, shortly(row.LagNs[2]), shortly(row.LimitNs()))
+		reason := fmt.Sprintf("schedule lag p99.9 of %s arrivals at %.0f%% of the ceiling is %v, at most %v are allowed", row.Arrival, 100*row.Share, shortly(row.LagNs[2]), time.Duration(honesty.LagNsMax))
 		if row.CoreIdle() {
 			off = true
 		} else {
@@ -332,14 +340,14 @@ func (t *terminal) printLag(r *generatorReport) error {
 	}
 	fmt.Fprintf(t.stdout, "schedule lag, tcp frame; ceiling %.0f requests/s (the %s is the limit)\n", r.Ceiling.PerSecond, r.Ceiling.Limiter())
 	table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "arrivals\tof the ceiling\toffered/s\tachieved\tlag p50\tp99\tp99.9\tat most\ta bare spinning thread's p99.9\t")
+	fmt.Fprintln(table, "arrivals\tof the ceiling\toffered/s\tachieved\tlag p50\tp99\tp99.9\tof it queueing\ta bare spinning thread's p99.9\t")
 	for _, row := range r.Lag {
 		mark := "ok"
 		if row.Late() {
 			mark = "late"
 		}
 		fmt.Fprintf(table, "%s\t%.0f%%\t%.0f\t%.2f%%\t%v\t%v\t%v\t%v\t%v\t%s\n", row.Arrival, 100*row.Share, row.OfferedPerS, 100*row.AchievedPerS/row.OfferedPerS,
-			shortly(row.LagNs[0]), shortly(row.LagNs[1]), shortly(row.LagNs[2]), shortly(row.LimitNs()), shortly(row.Floor.LagNs[2]), mark)
+			shortly(row.LagNs[0]), shortly(row.LagNs[1]), shortly(row.LagNs[2]), shortly(row.QueueingNs[2]), shortly(row.Floor.LagNs[2]), mark)
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the table: %w", err)

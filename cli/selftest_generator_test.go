@@ -28,6 +28,8 @@ func TestGeneratorVerdict(t *testing.T) {
 	late := honesty.LagRow{Share: 0.5, LagNs: [3]int64{0, 0, honesty.LagNsMax + 1}}
 	lateOnABusyCore := late
 	lateOnABusyCore.Floor.LagNs[2] = honesty.LagNsMax + 1
+	lateAsOthersWait := late
+	lateAsOthersWait.QueueingNs[2] = 2 * honesty.LagNsMax
 	for name, c := range map[string]struct {
 		report generatorReport
 		want   string
@@ -42,6 +44,10 @@ func TestGeneratorVerdict(t *testing.T) {
 		"fine though stolen":     {generatorReport{Cases: []generatorCase{{Outcome: outcome(0, 0, 0)}}, Machine: generatorMachine{StealShare: 0.02}}, "pass", exitPass},
 		"wrong though stolen":    {generatorReport{Cases: []generatorCase{{Outcome: honesty.Outcome{Wrong: "x"}}}, Machine: generatorMachine{StealShare: 0.02}}, "fail", exitFail},
 		"late":                   {generatorReport{Lag: []honesty.LagRow{late}}, "fail", exitFail},
+		"late as others wait":    {generatorReport{Lag: []honesty.LagRow{lateAsOthersWait}}, "fail", exitFail},
+		"lag of wrong answers":   {generatorReport{Lag: []honesty.LagRow{{Wrong: "x", Floor: lateOnABusyCore.Floor}}}, "fail", exitFail},
+		"lag of a spoilt run":    {generatorReport{Lag: []honesty.LagRow{{Invalid: []string{"x"}}}}, "fail", exitFail},
+		"spoilt on a busy core":  {generatorReport{Lag: []honesty.LagRow{{Invalid: []string{"x"}, Floor: lateOnABusyCore.Floor}}}, "disturbed", exitInvalid},
 		"late on a busy core":    {generatorReport{Lag: []honesty.LagRow{lateOnABusyCore}}, "disturbed", exitInvalid},
 		"late on both":           {generatorReport{Lag: []honesty.LagRow{late, lateOnABusyCore}}, "fail", exitFail},
 		"off, late on busy core": {generatorReport{Cases: []generatorCase{{Outcome: outcome(0, 0, 0.06)}}, Lag: []honesty.LagRow{lateOnABusyCore}}, "fail", exitFail},
