@@ -110,18 +110,8 @@ const (
 // still pass, the verifier's work and the stack must not grow past the limits,
 // and no program may be untried, failing, or accepted nowhere.
 func Complaints(old Record, found []Kernel) []string {
-	var complaints []string
+	complaints := Failures(found)
 	for _, k := range found {
-		for _, tests := range k.Tests {
-			for _, failure := range tests.Failures {
-				complaints = append(complaints, fmt.Sprintf("%s: bpf/%s: %s", k.Name, tests.Package, failure))
-			}
-		}
-		for _, row := range k.Rows {
-			if row.Status == Failed || row.Status == NotTried {
-				complaints = append(complaints, fmt.Sprintf("%s: bpf/%s %s: %s %s", k.Name, row.Package, row.Program, row.Status, row.Reason))
-			}
-		}
 		before := old.Kernel(k.Name)
 		if before == nil || k.Name == HostName && Series(before.Release) != Series(k.Release) {
 			continue // another machine's host is no promise
@@ -129,6 +119,25 @@ func Complaints(old Record, found []Kernel) []string {
 		complaints = append(complaints, regressions(*before, k)...)
 	}
 	return append(complaints, acceptedNowhere(old.With(found).Kernels, found)...)
+}
+
+// Failures are the complaints that nobody can accept: tests that failed, and
+// programs that failed or that nothing tried.
+func Failures(found []Kernel) []string {
+	var failures []string
+	for _, k := range found {
+		for _, tests := range k.Tests {
+			for _, failure := range tests.Failures {
+				failures = append(failures, fmt.Sprintf("%s: bpf/%s: %s", k.Name, tests.Package, failure))
+			}
+		}
+		for _, row := range k.Rows {
+			if row.Status == Failed || row.Status == NotTried {
+				failures = append(failures, fmt.Sprintf("%s: bpf/%s %s: %s %s", k.Name, row.Package, row.Program, row.Status, row.Reason))
+			}
+		}
+	}
+	return failures
 }
 
 func regressions(before, now Kernel) []string {
