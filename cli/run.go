@@ -27,6 +27,7 @@ type runFlags struct {
 	noProbes  bool
 	reference string
 	faults    map[string]string
+	watch     bool
 }
 
 func newRun(term *terminal) *cobra.Command {
@@ -55,6 +56,7 @@ func newRun(term *terminal) *cobra.Command {
 	cmd.Flags().StringVar(&flags.runsDir, "out", "runs", "folder that gets the run's own folder")
 	cmd.Flags().StringVar(&flags.resume, "resume", "", "continue the interrupted run in this folder")
 	flags.addBuilds(cmd)
+	cmd.Flags().BoolVar(&flags.watch, "watch", false, "show the run as nexus watch does")
 	cmd.Flags().BoolVar(&flags.noProbes, "no-probes", false, "run without kernel probes")
 	return cmd
 }
@@ -116,7 +118,10 @@ func run(ctx context.Context, term *terminal, flags runFlags, args []string) (*r
 		return nil, codeError{err, exitEnvironment}
 	}
 	defer dismiss()
-	view := newProgress(term, scenario)
+	view, err := flags.view(term, scenario)
+	if err != nil {
+		return nil, err
+	}
 	folder := ""
 	options.Progress = func(e scenarios.Event) {
 		if e.Folder != "" {
@@ -237,4 +242,12 @@ func shellQuote(word string) string {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// view is how the run is shown on standard error.
+func (f *runFlags) view(term *terminal, scenario *scenarios.Scenario) (progressView, error) {
+	if f.watch && !term.quiet && isScreen(term.stderr) {
+		return newWatchView(term.stderr)
+	}
+	return newProgress(term, scenario), nil
 }

@@ -70,6 +70,7 @@ const (
 	EventTrialStarted  EventKind = "trial_started"  // Contender, Point, Round, Attempt
 	EventTick          EventKind = "tick"           // Tick, about ten times a second
 	EventTrialFinished EventKind = "trial_finished" // Trial
+	EventGates         EventKind = "gates"          // in the progress file only: the gates so far
 	EventCheckStarted  EventKind = "check_started"  // Check
 	EventCheckProgress EventKind = "check_progress" // Check, CheckDone, CheckTotal
 	EventCheckFinished EventKind = "check_finished" // Check

@@ -152,6 +152,7 @@ func (r *runner) runPair(ctx context.Context, a, b slot) error {
 	}
 	last := records[0].Attempts[len(records[0].Attempts)-1]
 	r.emit(Event{Kind: EventTrialFinished, Done: r.done, Total: len(r.slots), Contender: a.contender, Point: a.point.ID, Round: a.round, Trial: &last, ETA: r.eta()})
+	r.publishGates(b)
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,6 +33,7 @@ type runner struct {
 	options Options
 	bench   bench
 	folder  *folder
+	journal *journal
 	record  runRecord
 	slots   []slot
 	records map[int]slotRecord
@@ -65,6 +67,10 @@ func run(ctx context.Context, options Options, limits limits, drive func(context
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.folder.close()) }()
+	if r.journal, err = openJournal(r.folder.path); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.journal.file.Close()) }()
 	newTempRoot := machine.NewTempRoot
 	if r.options.Scenario.Storage == StorageMemory {
 		newTempRoot = machine.NewTempRootInMemory
@@ -102,11 +108,19 @@ func (r *runner) work(ctx context.Context) (*reports.Result, error) {
 		sumErr = saveResult(filepath.Join(r.folder.path, fileResult), result)
 	}
 	if err != nil {
-		return nil, errors.Join(r.explain(ctx, err), sumErr)
+		err = errors.Join(r.explain(ctx, err), sumErr)
+		r.publish(Progress{
+			At: time.Now(), Kind: EventDone, Done: r.done, Total: len(r.slots), Message: oneLine(err.Error()), ExitCode: ExitCode(nil, err),
+		})
+		return nil, err
 	}
 	if sumErr != nil {
 		return nil, sumErr
 	}
+	r.publish(Progress{
+		At: time.Now(), Kind: EventDone, Done: r.done, Total: len(r.slots), Gates: gatesOf(result), Verdict: string(result.Verdict),
+		ExitCode: ExitCode(result, nil), Message: oneLine(strings.Join(result.Reasons, "; ")),
+	})
 	r.emit(Event{Kind: EventDone, Done: r.done, Total: len(r.slots), Folder: r.folder.path, Message: string(result.Verdict)})
 	return result, nil
 }
@@ -134,12 +148,34 @@ func (r *runner) explain(ctx context.Context, err error) error {
 	return &Error{Code: ExitEnvironment, Hint: hint, Err: err}
 }
 
+// publish appends to the progress file what is no event.
+func (r *runner) publish(p Progress) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.journal.append(p)
+}
+
+// publishGates tells the gates as they stand when s was the last of its round.
+func (r *runner) publishGates(s slot) {
+	if next := s.index + 1; next < len(r.slots) && r.slots[next].round == s.round {
+		return
+	}
+	r.publish(Progress{At: time.Now(), Kind: EventGates, Done: r.done, Total: len(r.slots), Round: s.round, Gates: r.gatesSoFar()})
+}
+
 func (r *runner) emit(e Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch e.Kind {
+	case EventPlan:
+		r.journal.plan(r, e)
+	case EventDone: // work has written it, with the verdict
+	default:
+		r.journal.event(e)
+	}
 	if r.options.Progress == nil {
 		return
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.options.Progress(e)
 }
 
@@ -231,6 +267,7 @@ func (r *runner) runSlot(ctx context.Context, s slot) (slotRecord, error) {
 		Kind: EventTrialFinished, Done: r.done, Total: len(r.slots), Contender: s.contender, Point: s.point.ID,
 		Round: s.round, ProbesOff: s.probesOff, Trial: &last, ETA: r.eta(),
 	})
+	r.publishGates(s)
 	return record, nil
 }
 
