@@ -21,5 +21,6 @@ func selftests(term *terminal) []*cobra.Command {
 	return []*cobra.Command{
 		newSelftestStages(term), newStageServer(), newStageHog(),
 		newSelftestGenerator(term), newSelftestGates(term), newSelftestStatistics(term),
+		newSelftestOverhead(term),
 	}
 }

@@ -172,6 +172,7 @@ type Trial struct {
 	Stages         *StageBreakdown    `json:"stages,omitempty"` // where the time went; absent where it was not measured
 	Timeline       []Tick             `json:"timeline,omitempty"`
 	Pace           *Pace              `json:"pace,omitempty"`
+	ProbeCost      *ProbeCost         `json:"probe_cost,omitempty"`
 	Events         []Event            `json:"events,omitempty"`
 }
 

@@ -42,7 +42,7 @@ const systemMetricPrefix = "system."
 // other metric without a point is a check's.
 var runMetrics = map[string]string{
 	"oracle_lost": "count", "oracle_phantom": "count", "oracle_wrong": "count", "oracle_checked": "count",
-	"probe_overhead_ratio": "ratio",
+	"probe_overhead_ratio": "ratio", "probe_overhead_throughput_ratio": "ratio", "probe_attached_ratio": "ratio", "probe_overhead_accounted_ratio": "ratio",
 }
 
 // effect turns a decoded file into a Scenario for one mode.
@@ -177,7 +177,7 @@ func (e *effect) overhead(s *Scenario) *Overhead {
 		return nil
 	}
 	e.measured(s, o.Contender, o.Point, e.at("probe_overhead.contender"), e.at("probe_overhead.point"))
-	return &Overhead{Contender: o.Contender, Point: o.Point, Trials: o.Trials.of(e.mode)}
+	return &Overhead{Contender: o.Contender, Point: o.Point, Trials: o.Trials.of(e.mode), Duration: time.Duration(o.Duration.of(e.mode))}
 }
 
 // measured complains unless the contender runs at the point.

@@ -19,7 +19,7 @@ type fileScenario struct {
 	Sizes      fileSizes                `yaml:"sizes" rule:"required" doc:"How often and how long; a point may say otherwise."`
 	Points     []filePoint              `yaml:"points" rule:"required" doc:"How the contenders are driven; a list of values is a sweep."`
 	Headline   string                   `yaml:"headline" rule:"required" doc:"Id of the point whose numbers stand for a contender in summaries."`
-	Overhead   *fileOverhead            `yaml:"probe_overhead" doc:"Measure what the kernel probes cost: extra trials without them."`
+	Overhead   *fileOverhead            `yaml:"probe_overhead" doc:"Measure what the kernel probes cost: extra trials in which they are switched on and off, some hundred times a second."`
 	Thresholds []fileThreshold          `yaml:"thresholds" rule:"required" doc:"What must hold."`
 	Checks     map[string]fileCheckSize `yaml:"checks" doc:"The lab's experiments beside the trials that run, with their sizes."`
 	Validity   *fileValidity            `yaml:"validity" doc:"What makes the run a measurement; with less it is invalid, exit code 5."`
@@ -76,9 +76,10 @@ type filePoint struct {
 }
 
 type fileOverhead struct {
-	Contender string      `yaml:"contender" rule:"required" doc:"Whose trials are repeated without probes."`
-	Point     string      `yaml:"point" rule:"required" doc:"Id of the point."`
-	Trials    byMode[int] `yaml:"trials" rule:"required,min=1,max=1000" doc:"Pairs of trials."`
+	Contender string       `yaml:"contender" rule:"required" doc:"Whose trials the probes are switched on and off in."`
+	Point     string       `yaml:"point" rule:"required" doc:"Id of the point."`
+	Trials    byMode[int]  `yaml:"trials" rule:"required,min=1,max=1000" doc:"How many such trials, beside the point's own."`
+	Duration  byMode[span] `yaml:"duration" rule:"required,min=100ms,max=1h" doc:"Measured part of each, in place of the point's."`
 }
 
 type fileThreshold struct {

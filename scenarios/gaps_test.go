@@ -108,6 +108,12 @@ func (p brokenProbes) Start(uint64) error            { return p.start }
 func (p brokenProbes) Stop() (bpf.Snapshot, error)   { return bpf.Snapshot{}, p.stop }
 func (p brokenProbes) Attachments() []bpf.Attachment { return nil }
 
+func (p brokenProbes) Pause() error                     { return nil }
+func (p brokenProbes) Resume() error                    { return nil }
+func (p brokenProbes) Detach() error                    { return nil }
+func (p brokenProbes) Reattach() error                  { return nil }
+func (p brokenProbes) Accounts() ([]bpf.Account, error) { return nil, nil }
+
 // What fails in measuring makes trials invalid; it is not the contender's fault.
 func TestMeasuringFails(t *testing.T) {
 	group, err := machine.NewCgroup()

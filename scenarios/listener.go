@@ -12,6 +12,8 @@ import (
 type heard struct {
 	answered   atomic.Bool
 	unanswered atomic.Uint64
+	counting   bool          // answers are counted, which costs the generator some ns each
+	answers    atomic.Uint64 // also those of the warm-up
 }
 
 func (h *heard) mute() bool { return !h.answered.Load() && h.unanswered.Load() > 0 }
@@ -29,6 +31,9 @@ func (l listener) Check(stream uint32, token uint64, reply *loadgen.Reply) loadg
 		l.heard.unanswered.Add(1)
 	} else if !l.heard.answered.Load() {
 		l.heard.answered.Store(true)
+	}
+	if l.heard.counting && reply != nil {
+		l.heard.answers.Add(1)
 	}
 	return l.Source.Check(stream, token, reply)
 }

@@ -54,10 +54,16 @@ type Options struct {
 }
 
 // Probes are what the runner needs of the kernel measurement: bpf.Suite.
-// Start begins to count the events of one cgroup, Stop ends it.
+// Start begins to count the events of one cgroup, Stop ends it; the rest is there
+// to find out what that costs.
 type Probes interface {
 	Start(cgroupID uint64) error
 	Stop() (bpf.Snapshot, error)
+	Pause() error
+	Resume() error
+	Detach() error
+	Reattach() error
+	Accounts() ([]bpf.Account, error)
 	Attachments() []bpf.Attachment
 }
 
@@ -86,9 +92,9 @@ type Event struct {
 	ETA       time.Duration
 	Contender string
 	Point     string
-	Round     int // from 0
-	Attempt   int // from 0; above it, a trial is repeated because it was invalid
-	ProbesOff bool
+	Round     int  // from 0
+	Attempt   int  // from 0; above it, a trial is repeated because it was invalid
+	Costing   bool // the trial measures what the probes cost
 	Trial     *reports.Trial
 	Tick      loadgen.Tick
 

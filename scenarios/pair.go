@@ -26,7 +26,7 @@ func (r *runner) twin(s slot) (slot, bool) {
 		return slot{}, false
 	}
 	for _, other := range r.slots {
-		if other.contender == s.contender && other.point == s.point && other.round == s.round && other.reference != s.reference && !other.probesOff && !s.probesOff {
+		if other.contender == s.contender && other.point == s.point && other.round == s.round && other.reference != s.reference && !other.costing && !s.costing {
 			return other, true
 		}
 	}

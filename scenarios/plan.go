@@ -17,14 +17,14 @@ type slot struct {
 	point     *Point
 	round     int
 	seed      uint64 // of the trial's requests; equal for all contenders of the round and point
-	probesOff bool   // measures what the probes cost
 	reference bool   // served by the other build
+	costing   bool   // measures what the probes cost
 }
 
 func (s slot) String() string {
 	text := fmt.Sprintf("%s at %s, round %d", s.contender, s.point.ID, s.round)
-	if s.probesOff {
-		text += ", probes off"
+	if s.costing {
+		text += ", costing the probes"
 	}
 	if s.reference {
 		text += ", the reference build"
@@ -87,21 +87,18 @@ func plan(s *Scenario) []slot {
 func slotsOf(s *Scenario, p *Point, round int) []slot {
 	var out []slot
 	seed := trialSeed(s.Seed, p.ID, round)
-	withProbes := map[string]bool{}
 	if round < p.Trials {
 		for _, name := range p.Contenders {
 			out = append(out, slot{contender: name, point: p, round: round, seed: seed})
-			withProbes[name] = true
 			if s.twins[name] {
 				out = append(out, slot{contender: name, point: p, round: round, seed: seed, reference: true})
 			}
 		}
 	}
 	if o := s.Overhead; o != nil && o.Point == p.ID && round < o.Trials {
-		out = append(out, slot{contender: o.Contender, point: p, round: round, seed: seed, probesOff: true})
-		if !withProbes[o.Contender] {
-			out = append(out, slot{contender: o.Contender, point: p, round: round, seed: seed})
-		}
+		costing := *p
+		costing.Duration = o.Duration
+		out = append(out, slot{contender: o.Contender, point: &costing, round: round, seed: seed, costing: true})
 	}
 	return out
 }

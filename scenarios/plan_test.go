@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"testing"
 	"testing/quick"
+	"time"
 )
 
 // planned turns random numbers into a scenario.
@@ -14,14 +15,15 @@ func planned(seed uint64, trials []uint8, contenders, overhead uint8) *Scenario 
 		s.Points = append(s.Points, Point{ID: string(rune('p' + i)), Trials: 1 + int(n)%8, Contenders: names[:1+i%len(names)]})
 	}
 	if len(s.Points) > 0 {
-		s.Overhead = &Overhead{Contender: "a", Point: "p", Trials: 1 + int(overhead)%10}
+		s.Overhead = &Overhead{Contender: "a", Point: "p", Trials: 1 + int(overhead)%10, Duration: time.Hour}
 	}
 	return s
 }
 
 // Whatever the scenario: every round holds each contender of a point exactly
-// once, with one seed for all of them; rounds don't mix; the trials without
-// probes each have a partner in their round; equal scenarios plan alike.
+// once, with one seed for all of them; rounds don't mix; the trials that cost the
+// probes come once in each round that asks for one, with a duration of their own;
+// equal scenarios plan alike.
 func TestPlanProperties(t *testing.T) {
 	property := func(seed uint64, trials []uint8, contenders, overhead uint8) bool {
 		s := planned(seed, trials, contenders, overhead)
@@ -33,7 +35,7 @@ func TestPlanProperties(t *testing.T) {
 		type key struct {
 			contender, point string
 			round            int
-			off              bool
+			costing          bool
 		}
 		seen := map[key]int{}
 		seeds := map[[2]any]uint64{}
@@ -44,7 +46,11 @@ func TestPlanProperties(t *testing.T) {
 				return false
 			}
 			lastRound = slot.round
-			seen[key{slot.contender, slot.point.ID, slot.round, slot.probesOff}]++
+			if slot.costing != (slot.point.Duration == time.Hour) {
+				t.Logf("%+v lasts %s", slot, slot.point.Duration)
+				return false
+			}
+			seen[key{slot.contender, slot.point.ID, slot.round, slot.costing}]++
 			at := [2]any{slot.point.ID, slot.round}
 			if known, met := seeds[at]; met && known != slot.seed {
 				t.Logf("two seeds in round %d of %s", slot.round, slot.point.ID)
@@ -66,13 +72,19 @@ func TestPlanProperties(t *testing.T) {
 		for _, seed := range seeds {
 			distinct[seed] = true
 		}
+		costing := 0
 		for k, n := range seen {
-			partner := k
-			partner.off = false
-			if n != 1 || k.off && seen[partner] != 1 {
-				t.Logf("%+v: %d times, partner %d times", k, n, seen[partner])
+			if n != 1 {
+				t.Logf("%+v: %d times", k, n)
 				return false
 			}
+			if k.costing {
+				costing++
+			}
+		}
+		if s.Overhead != nil && costing != s.Overhead.Trials {
+			t.Logf("%d trials cost the probes, want %d", costing, s.Overhead.Trials)
+			return false
 		}
 		return len(distinct) == len(seeds)
 	}

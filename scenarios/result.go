@@ -33,10 +33,12 @@ func (r *runner) result(unfinished string) (*reports.Result, error) {
 			addOracle(&out.Oracle, t.Oracle)
 		}
 	}
-	if metric, measured := board.overheadMetric(s); measured {
-		out.Metrics = append(out.Metrics, metric)
-	} else if s.Overhead != nil {
-		r.note("the cost of the probes: too few pairs of trials with and without them")
+	if s.Overhead != nil {
+		metrics, missing := board.overheadMetrics(s.Overhead)
+		out.Metrics = append(out.Metrics, metrics...)
+		for _, what := range missing {
+			r.note(what)
+		}
 	}
 	if err := r.addChecks(out); err != nil {
 		return nil, err

@@ -239,7 +239,7 @@ func (r *runner) runSlot(ctx context.Context, s slot) (slotRecord, error) {
 		}
 		r.emit(Event{
 			Kind: EventTrialStarted, Done: r.done, Total: len(r.slots), Contender: s.contender, Point: s.point.ID,
-			Round: s.round, Attempt: attempt, ProbesOff: s.probesOff, ETA: r.eta(),
+			Round: s.round, Attempt: attempt, Costing: s.costing, ETA: r.eta(),
 		})
 		began := time.Now()
 		trial, err := r.bench.attempt(ctx, s, r.order)
@@ -265,7 +265,7 @@ func (r *runner) runSlot(ctx context.Context, s slot) (slotRecord, error) {
 	last := record.Attempts[len(record.Attempts)-1]
 	r.emit(Event{
 		Kind: EventTrialFinished, Done: r.done, Total: len(r.slots), Contender: s.contender, Point: s.point.ID,
-		Round: s.round, ProbesOff: s.probesOff, Trial: &last, ETA: r.eta(),
+		Round: s.round, Costing: s.costing, Trial: &last, ETA: r.eta(),
 	})
 	r.publishGates(s)
 	return record, nil

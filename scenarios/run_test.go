@@ -57,7 +57,7 @@ func runLimited(t *testing.T, o Options, within limits) (*reports.Result, error)
 // result is valid and stored, and the ratio is measured.
 func TestRunHonest(t *testing.T) {
 	s := testScenario("honest", "slow", "peer")
-	s.Overhead = &Overhead{Contender: "honest", Point: "peak", Trials: 5}
+	s.Overhead = &Overhead{Contender: "honest", Point: "peak", Trials: 5, Duration: 200 * time.Millisecond}
 	s.Thresholds = []Threshold{
 		{ID: "faster", Class: ClassGate, Metric: "throughput_per_s", Point: "peak", Subject: "honest", Against: "slow", Compare: ">=", Limit: 1.5, Unit: "ratio", CoverageMin: 1},
 		{ID: "lost", Class: ClassGate, Metric: "oracle_lost", Compare: "==", Limit: 0, Unit: "count"},
@@ -83,7 +83,7 @@ func TestRunHonest(t *testing.T) {
 		t.Errorf("the result contradicts itself: %v", err)
 	}
 	if finished != 20 {
-		t.Errorf("%d trials finished, want 3 contenders × 5 + 5 without probes", finished)
+		t.Errorf("%d trials finished, want 3 contenders × 5 + 5 that cost the probes", finished)
 	}
 	for _, trial := range result.Trials {
 		if trial.Status == trialFailed {

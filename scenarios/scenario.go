@@ -97,12 +97,13 @@ type Point struct {
 	Workload    Workload           `json:"workload"`   // the scenario's, with what the sweep sets
 }
 
-// Overhead asks for the cost of the probes: extra trials of one contender with
-// the probes off, paired with those that have them on.
+// Overhead asks for the cost of the probes: extra trials of one contender in which
+// they are switched on and off many times.
 type Overhead struct {
-	Contender string `json:"contender"`
-	Point     string `json:"point"`
-	Trials    int    `json:"trials"`
+	Contender string        `json:"contender"`
+	Point     string        `json:"point"`
+	Trials    int           `json:"trials"`
+	Duration  time.Duration `json:"duration_ns"` // in place of the point's
 }
 
 // Classes of thresholds.

@@ -3,6 +3,7 @@ package scenarios
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
@@ -122,7 +123,7 @@ func list(byRound map[int]float64) []float64 {
 	return out
 }
 
-func rounds(byRound map[int]float64) []int {
+func rounds[T any](byRound map[int]T) []int {
 	last := -1
 	for round := range byRound {
 		last = max(last, round)
@@ -204,12 +205,12 @@ func percentile(l *reports.Latency, name string) float64 {
 	return math.NaN()
 }
 
-// pointResults sums up every cell that has a valid trial; those without probes
-// only serve the overhead.
+// pointResults sums up every cell that has a valid trial; those that cost the
+// probes serve nothing else.
 func (b *board) pointResults(seed uint64) ([]reports.PointResult, error) {
 	var out []reports.PointResult
 	for _, c := range b.cells {
-		if _, withoutProbes := c.sweep["probes"]; withoutProbes {
+		if strings.HasSuffix(c.point, costingSuffix) {
 			continue
 		}
 		p := reports.PointResult{
@@ -286,28 +287,6 @@ func contenderResults(lab *Lab, s *Scenario, points []reports.PointResult) []rep
 		}
 	}
 	return out
-}
-
-// overheadMetric is what the probes cost: throughput without them over
-// throughput with them, 1.02 for 2%.
-func (b *board) overheadMetric(s *Scenario) (reports.Metric, bool) {
-	o := s.Overhead
-	if o == nil {
-		return reports.Metric{}, false
-	}
-	on, off := b.cell(o.Contender, o.Point), b.cell(o.Contender, o.Point+probesOffSuffix)
-	if on == nil || off == nil {
-		return reports.Metric{}, false
-	}
-	with, without := pairs(on.values("throughput_per_s"), off.values("throughput_per_s"))
-	ci := stats.RatioCI(without, with, trialSeed(s.Seed, "probe overhead", 0))
-	if !ci.Valid() {
-		return reports.Metric{}, false
-	}
-	return reports.Metric{
-		Name: "probe_overhead_ratio", Value: ci.Center, CI: &ci, Unit: "ratio", Source: "trials",
-		Doc: "Throughput of " + o.Contender + " at " + o.Point + " without the kernel probes over that with them; 1 means that they cost nothing.",
-	}, true
 }
 
 // pairs returns the values of the rounds that both have.

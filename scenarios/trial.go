@@ -106,15 +106,15 @@ func (b *bench) attemptAt(ctx context.Context, s slot, order int, both *meeting)
 	return trial, nil
 }
 
-// probesOffSuffix marks the points of trials that measure what probes cost.
-const probesOffSuffix = "/probes=off"
+// costingSuffix marks the points of trials that measure what the probes cost.
+const costingSuffix = "/probes=toggled"
 
 // ReferenceSuffix marks the points of the reference build's trials.
 const ReferenceSuffix = "/build=reference"
 
 func pointID(s slot) string {
-	if s.probesOff {
-		return s.point.ID + probesOffSuffix
+	if s.costing {
+		return s.point.ID + costingSuffix
 	}
 	if s.reference {
 		return s.point.ID + ReferenceSuffix
@@ -127,8 +127,8 @@ func sweepOf(s slot) map[string]float64 {
 	for key, value := range s.point.Sweep {
 		out[key] = value
 	}
-	if s.probesOff {
-		out["probes"] = 0
+	if s.costing {
+		out["probes_toggled"] = 1
 	}
 	if s.reference {
 		out["reference"] = 1
@@ -231,7 +231,7 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		}
 	}()
 	p := t.slot.point
-	t.heard = &heard{}
+	t.heard = &heard{counting: t.slot.costing}
 	watch := newWatch(t)
 	breaking, err := t.startStages(address)
 	if err != nil {
@@ -246,7 +246,7 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		OnTick: func(tick loadgen.Tick) {
 			t.progress(Event{
 				Kind: EventTick, Contender: t.slot.contender, Point: p.ID, Round: t.slot.round,
-				ProbesOff: t.slot.probesOff, Tick: tick,
+				Costing: t.slot.costing, Tick: tick,
 			})
 		},
 		OnMeasure: watch.measure, TraceMax: breaking.traceMax(),

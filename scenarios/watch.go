@@ -21,6 +21,7 @@ type watch struct {
 	started bool
 	stopped bool
 	probed  bool // the probes are on
+	costing *costing
 	before  usage
 	err     error
 }
@@ -75,16 +76,24 @@ func (w *watch) start() {
 	var err error
 	w.before, err = readUsage(w.t.child.cmd.Process.Pid, w.t.group)
 	w.err = errors.Join(w.err, err, w.sampler.Start())
+	if w.err == nil && w.t.slot.costing && w.t.probes != nil && w.t.group != nil {
+		w.costing, w.err = startCosting(w.t)
+	}
 }
 
 func (w *watch) probing() bool {
-	return w.t.probes != nil && w.t.group != nil && !w.t.slot.probesOff
+	return w.t.probes != nil && w.t.group != nil && !w.t.slot.costing
 }
 
 // stop takes the last readings and puts them into the trial.
 func (w *watch) stop() {
 	w.stopped = true
+	var costErr error
+	if w.costing != nil {
+		costErr = w.costing.finish()
+	}
 	after, err := readUsage(w.t.child.cmd.Process.Pid, w.t.group)
+	err = errors.Join(costErr, err)
 	readings, samplerErr := w.sampler.Stop()
 	if w.probed {
 		snapshot, stopErr := w.t.probes.Stop()

@@ -61,6 +61,13 @@ type Attached struct {
 	// Absent names optional programs that the kernel refused, with the reason.
 	Absent []string
 	links  []link.Link
+	hooks  []hook
+}
+
+// hook is what Reattach attaches again.
+type hook struct {
+	spec    *ebpf.ProgramSpec
+	program *ebpf.Program
 }
 
 // ErrNoRung says that no candidate could be attached.
@@ -205,6 +212,7 @@ func (a *Attached) attachOne(spec *ebpf.ProgramSpec, program *ebpf.Program, name
 		return fmt.Errorf("attach %s: %w", name, err)
 	}
 	a.links = append(a.links, l)
+	a.hooks = append(a.hooks, hook{spec, program})
 	info, err := program.Info()
 	if err != nil {
 		return fmt.Errorf("read the info of %s: %w", name, err)
@@ -274,8 +282,8 @@ func (a *Attached) RecursionMisses() (uint64, error) {
 	return sum, nil
 }
 
-// Close detaches the programs and frees the collection. It may be called again.
-func (a *Attached) Close() error {
+// Detach takes the programs off their hooks and keeps them loaded.
+func (a *Attached) Detach() error {
 	var errs []error
 	for _, l := range a.links {
 		if err := l.Close(); err != nil {
@@ -283,9 +291,30 @@ func (a *Attached) Close() error {
 		}
 	}
 	a.links = nil
+	return errors.Join(errs...)
+}
+
+// Reattach attaches the programs again after Detach.
+func (a *Attached) Reattach() error {
+	if len(a.links) > 0 {
+		return errors.New("reattach: still attached")
+	}
+	for _, h := range a.hooks {
+		l, target, err := attach(h.spec, h.program)
+		if err != nil {
+			return fmt.Errorf("reattach to %s: %w", target, err)
+		}
+		a.links = append(a.links, l)
+	}
+	return nil
+}
+
+// Close detaches the programs and frees the collection. It may be called again.
+func (a *Attached) Close() error {
+	err := a.Detach()
 	if a.Collection != nil {
 		a.Collection.Close()
 		a.Collection = nil
 	}
-	return errors.Join(errs...)
+	return err
 }

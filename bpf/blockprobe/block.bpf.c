@@ -2,6 +2,7 @@
 //go:build ignore
 
 #include "../headers/probe.bpf.h"
+#include "../headers/inflight.bpf.h"
 #include "block.h"
 
 HISTOGRAMS(BLOCK_SLOTS);
@@ -24,12 +25,7 @@ struct inflight {
 	u8 pad;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, BLOCK_INFLIGHT_MAX);
-	__type(key, u64);
-	__type(value, struct inflight);
-} inflights SEC(".maps");
+INFLIGHTS(BLOCK_INFLIGHT_MAX);
 
 static __always_inline u8 op_of(u32 cmd_flags)
 {
@@ -86,13 +82,16 @@ static __always_inline u8 origin_of(struct request *rq, u64 target)
 static __always_inline int inserted(struct request *rq)
 {
 	u64 target = target_cgroup, key = (u64)rq;
-	struct inflight new = {};
+	struct inflight new = {}, *old;
 
 	if (!target)
 		return 0;
 	new.origin = origin_of(rq, target);
 	new.insert_ns = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&inflights, &key, &new, BPF_ANY))
+	old = bpf_map_lookup_elem(&inflights, &key);
+	if (old)
+		*old = new;
+	else if (!remember(key, &new))
 		count(BLOCK_LOST_INSERT, 1);
 	return 0;
 }
@@ -100,9 +99,13 @@ static __always_inline int inserted(struct request *rq)
 static __always_inline int merged(struct request *rq)
 {
 	u64 key = (u64)rq;
+	struct inflight *request;
 
-	if (target_cgroup)
-		bpf_map_delete_elem(&inflights, &key);
+	if (!target_cgroup)
+		return 0;
+	request = bpf_map_lookup_elem(&inflights, &key);
+	if (request)
+		forget(key, request);
 	return 0;
 }
 
@@ -122,12 +125,12 @@ static __always_inline int requeued(struct request *rq)
 static __always_inline int issued(struct request *rq, const bool trusted)
 {
 	u64 target = target_cgroup, since = since_ns, key = (u64)rq, now;
-	struct inflight new = {}, *old;
+	struct inflight new = {}, *old, *entry;
 
 	if (!target)
 		return 0;
 	now = bpf_ktime_get_ns();
-	old = bpf_map_lookup_elem(&inflights, &key);
+	entry = old = bpf_map_lookup_elem(&inflights, &key);
 	if (old && old->requeued) {
 		old->requeued = 0;
 		old->issue_ns = now;
@@ -144,7 +147,8 @@ static __always_inline int issued(struct request *rq, const bool trusted)
 		new.origin = origin_of(rq, target);
 	}
 	if (new.origin >= BLOCK_ORIGINS) {
-		bpf_map_delete_elem(&inflights, &key);
+		if (entry)
+			forget(key, entry);
 		return 0;
 	}
 	new.op = op_of(FIELD(trusted, rq, cmd_flags));
@@ -153,7 +157,9 @@ static __always_inline int issued(struct request *rq, const bool trusted)
 	count(BLOCK_ISSUED, 1);
 	if (new.insert_ns)
 		RECORD(BLOCK_QUEUED + new.origin, now - new.insert_ns);
-	if (bpf_map_update_elem(&inflights, &key, &new, BPF_ANY))
+	if (entry)
+		*entry = new;
+	else if (!remember(key, &new))
 		count(BLOCK_LOST, 1);
 	return 0;
 }
@@ -168,7 +174,7 @@ static __always_inline int completed(struct request *rq, u32 status, u32 bytes, 
 	if (!target_cgroup)
 		return 0;
 	request = bpf_map_lookup_elem(&inflights, &key);
-	if (!request)
+	if (!request || !(request->issue_ns | request->insert_ns))
 		return 0;
 	if (!status && bytes < FIELD(trusted, rq, __data_len))
 		return 0; /* a part; the rest is still to come */
@@ -183,7 +189,7 @@ static __always_inline int completed(struct request *rq, u32 status, u32 bytes, 
 		if (status)
 			count(BLOCK_ERRORS, 1);
 	}
-	bpf_map_delete_elem(&inflights, &key);
+	forget(key, request);
 	return 0;
 }
 

@@ -95,6 +95,23 @@ func Open(opts probe.Options) (*Probe, error) {
 	return p, nil
 }
 
+// OpenHardware is Open without the software events, and fails where there is no
+// PMU. Events of a cgroup are taken out and put in whenever a CPU changes between
+// cgroups, about a microsecond each time; what the software events count is known
+// from /proc and from other probes for less.
+func OpenHardware(opts probe.Options) (*Probe, error) {
+	p, err := Open(opts)
+	if err != nil {
+		return nil, err
+	}
+	if len(p.events) == len(software) {
+		return nil, errors.New(p.absent[0])
+	}
+	p.events = p.events[len(software):]
+	p.attached.Programs = p.attached.Programs[len(software):]
+	return p, nil
+}
+
 func (p *Probe) add(e event) {
 	p.events = append(p.events, e)
 	p.attached.Programs = append(p.attached.Programs,
@@ -142,8 +159,11 @@ func (p *Probe) Start(cgroupID uint64) error {
 			p.open = append(p.open, counter{i, fd})
 		}
 	}
-	return p.control(unix.PERF_EVENT_IOC_ENABLE, "enable")
+	return p.Resume()
 }
+
+// Resume goes on counting after Disable.
+func (p *Probe) Resume() error { return p.control(unix.PERF_EVENT_IOC_ENABLE, "enable") }
 
 // Disable ends counting.
 func (p *Probe) Disable() error { return p.control(unix.PERF_EVENT_IOC_DISABLE, "disable") }

@@ -71,6 +71,9 @@ type Probe interface {
 	// Disable ends counting. A program that is already running may still add
 	// its event until Quiesce returns.
 	Disable() error
+	// Resume ends what Disable began: it goes on counting the cgroup of the last
+	// Start without zeroing anything. What began before it is not timed.
+	Resume() error
 	// Read returns what was counted. Call it after Disable and Quiesce.
 	Read() (Reading, error)
 	// Close detaches everything.
@@ -98,6 +101,8 @@ type Core struct {
 	counters   *ebpf.Map
 	counterLen int
 	transient  []*ebpf.Map
+	kept       *ebpf.Variable // of inflight.bpf.h; nil when the probe has none
+	cgroupID   uint64         // of the last Start
 	zeroHist   []hist.Raw
 	missesOld  uint64
 }
@@ -108,7 +113,7 @@ type Core struct {
 func NewCore(name string, attached *attach.Attached, transient ...string) (*Core, error) {
 	coll := attached.Collection
 	c := &Core{name: name, attached: attached,
-		target: coll.Variables["target_cgroup"], since: coll.Variables["since_ns"],
+		target: coll.Variables["target_cgroup"], since: coll.Variables["since_ns"], kept: coll.Variables["kept"],
 		histograms: coll.Maps["histograms"], counters: coll.Maps["counters"]}
 	if c.target == nil || c.since == nil || c.counters == nil {
 		return nil, fmt.Errorf("probe %s: the object lacks target_cgroup, since_ns or counters", name)
@@ -146,7 +151,12 @@ func (c *Core) Start(cgroupID uint64) error {
 	if err != nil {
 		return err
 	}
-	c.missesOld = misses
+	c.missesOld, c.cgroupID = misses, cgroupID
+	return c.Resume()
+}
+
+// Resume switches the probe on again. It costs two stores to shared memory.
+func (c *Core) Resume() error {
 	var now unix.Timespec
 	// bpf_ktime_get_ns reads the same clock.
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -155,7 +165,7 @@ func (c *Core) Start(cgroupID uint64) error {
 	if err := c.since.Set(uint64(now.Nano())); err != nil {
 		return fmt.Errorf("set since_ns of probe %s: %w", c.name, err)
 	}
-	if err := c.target.Set(cgroupID); err != nil {
+	if err := c.target.Set(c.cgroupID); err != nil {
 		return fmt.Errorf("set the target of probe %s: %w", c.name, err)
 	}
 	return nil
@@ -180,6 +190,11 @@ func (c *Core) zero() error {
 	for _, m := range c.transient {
 		if err := empty(m); err != nil {
 			return fmt.Errorf("empty map %s: %w", m, err)
+		}
+	}
+	if c.kept != nil {
+		if err := c.kept.Set(uint32(0)); err != nil {
+			return fmt.Errorf("kept: %w", err)
 		}
 	}
 	zero := make([][]byte, len(c.zeroHist))

@@ -33,6 +33,7 @@ const (
 	objectProgSubmitTpBtf    = "submit_tp_btf"
 	objectProgTaskWorkRawTp  = "task_work_raw_tp"
 	objectProgTaskWorkTpBtf  = "task_work_tp_btf"
+	objectVarKept            = "kept"
 	objectVarSinceNs         = "since_ns"
 	objectVarTargetCgroup    = "target_cgroup"
 )
@@ -108,6 +109,7 @@ type objectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
+	Kept         *ebpf.VariableSpec `ebpf:"kept"`
 	SinceNs      *ebpf.VariableSpec `ebpf:"since_ns"`
 	TargetCgroup *ebpf.VariableSpec `ebpf:"target_cgroup"`
 }
@@ -149,6 +151,7 @@ func (m *objectMaps) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
+	Kept         *ebpf.Variable `ebpf:"kept"`
 	SinceNs      *ebpf.Variable `ebpf:"since_ns"`
 	TargetCgroup *ebpf.Variable `ebpf:"target_cgroup"`
 }

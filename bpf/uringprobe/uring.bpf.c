@@ -2,13 +2,14 @@
 //go:build ignore
 
 #include "../headers/probe.bpf.h"
+#include "../headers/inflight.bpf.h"
 #include "uring.h"
 
 HISTOGRAMS(URING_SLOTS);
 COUNTERS(URING_COUNTERS);
 
 struct inflight {
-	u64 start_ns;
+	u64 start_ns; /* 0: none in flight */
 	u64 opcode;
 };
 
@@ -16,12 +17,7 @@ struct inflight {
  * By address of the request. One that ends without a completion event leaves
  * its entry behind until the kernel uses the address again.
  */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, URING_INFLIGHT_MAX);
-	__type(key, u64);
-	__type(value, struct inflight);
-} inflights SEC(".maps");
+INFLIGHTS(URING_INFLIGHT_MAX);
 
 static __always_inline u32 slot_of(struct io_kiocb *req, const bool trusted)
 {
@@ -39,7 +35,7 @@ static __always_inline bool measured(void)
 
 static __always_inline int submitted(struct io_kiocb *req, const bool trusted)
 {
-	struct inflight new = {};
+	struct inflight new = {}, *old;
 	u64 key = (u64)req;
 
 	if (!measured())
@@ -47,7 +43,10 @@ static __always_inline int submitted(struct io_kiocb *req, const bool trusted)
 	new.opcode = slot_of(req, trusted);
 	new.start_ns = bpf_ktime_get_ns();
 	count(new.opcode, 1);
-	if (bpf_map_update_elem(&inflights, &key, &new, BPF_ANY))
+	old = bpf_map_lookup_elem(&inflights, &key);
+	if (old)
+		*old = new;
+	else if (!remember(key, &new))
 		count(URING_LOST, 1);
 	return 0;
 }
@@ -65,11 +64,11 @@ static __always_inline int completed(u64 req)
 		return 0;
 	}
 	request = bpf_map_lookup_elem(&inflights, &req);
-	if (!request)
+	if (!request || !request->start_ns)
 		return 0;
 	if (request->start_ns >= since_ns)
 		RECORD(request->opcode, bpf_ktime_get_ns() - request->start_ns);
-	bpf_map_delete_elem(&inflights, &req);
+	forget(req, request);
 	return 0;
 }
 
