@@ -57,7 +57,7 @@ func tiny(t *testing.T) []string {
 	t.Helper()
 	args := []string{"run", "day07", "--out", filepath.Join(t.TempDir(), "runs")}
 	for _, set := range []string{
-		"sizes.trials=2", "sizes.duration=60ms", "sizes.warmup=20ms", "probe_overhead.trials=1",
+		"sizes.trials=2", "sizes.duration=60ms", "sizes.warmup=20ms", "probe_overhead.trials=1", "probe_overhead.duration=200ms",
 		"checks.crash.points=5", "checks.crash.kills=1", "checks.recovery.log_bytes=8MiB",
 		"checks.append-allocations.records=500", "checks.wasm.records=500", "checks.claims-scale.tenants=2000",
 		"validity.other_load_max=1", "validity.steal_max=1", // other tests run beside

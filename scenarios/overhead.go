@@ -10,7 +10,6 @@ import (
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/reports"
 	"github.com/nexuscore-labs/nexus/scenarios/toggle"
-	"github.com/nexuscore-labs/nexus/uring"
 )
 
 // How a trial that costs the probes is divided. Noise within a slice hardly depends
@@ -33,6 +32,7 @@ type costing struct {
 	t      *trialRun
 	cancel context.CancelFunc
 	done   chan struct{}
+	began  time.Time
 	cost   reports.ProbeCost
 	err    error
 }
@@ -43,7 +43,7 @@ func startCosting(t *trialRun) (*costing, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &costing{t: t, cancel: cancel, done: make(chan struct{}),
+	c := &costing{t: t, cancel: cancel, done: make(chan struct{}), began: time.Now(),
 		cost: reports.ProbeCost{SliceNs: costSlice.Nanoseconds(), SettleNs: costSettle.Nanoseconds()}}
 	go func() {
 		defer close(c.done)
@@ -95,7 +95,7 @@ func (c *costing) throw(on bool) error {
 func (c *costing) read() (toggle.Reading, error) {
 	answers := c.t.heard.answers.Load()
 	cpu, err := machine.ProcessClockNs(c.t.child.cmd.Process.Pid)
-	return toggle.Reading{AtNs: uring.Now(), Ops: answers, CPUNs: cpu}, err
+	return toggle.Reading{AtNs: time.Since(c.began).Nanoseconds(), Ops: answers, CPUNs: cpu}, err
 }
 
 // attached compares probes that are off with probes that are not there.

@@ -42,6 +42,9 @@ static __always_inline u8 op_of(u32 cmd_flags)
 	return BLOCK_OTHER;
 }
 
+/* The blkio controller was seen in a v1 hierarchy: no use to look again. */
+u32 blkio_elsewhere = 0;
+
 /*
  * Whether the request's pages are charged to the target. Only a blkio
  * controller in the v2 hierarchy can say; ids of a v1 hierarchy mean others.
@@ -52,11 +55,15 @@ static __always_inline bool charged_to(struct request *rq, struct task_struct *t
 
 	if (!bpf_core_field_exists(struct bio, bi_blkg)) /* no blkio controller */
 		return false;
+	if (blkio_elsewhere)
+		return false;
 	charged = BPF_CORE_READ(rq, bio, bi_blkg, blkcg, css.cgroup);
 	if (!charged)
 		return false;
-	if (BPF_CORE_READ(charged, root) != BPF_CORE_READ(task, cgroups, dfl_cgrp, root))
+	if (BPF_CORE_READ(charged, root) != BPF_CORE_READ(task, cgroups, dfl_cgrp, root)) {
+		blkio_elsewhere = 1;
 		return false;
+	}
 	return BPF_CORE_READ(charged, kn, id) == target;
 }
 

@@ -87,6 +87,9 @@ func labels() []probe.Label {
 // to complete: still in flight, or the kernel did not run the program; missed is
 // the part of it that is certain, because the request was issued again.
 func (p *Probe) Read() (probe.Reading, error) {
+	if err := p.Sweep(); err != nil {
+		return probe.Reading{}, err
+	}
 	histograms, err := p.Histograms(labels())
 	if err != nil {
 		return probe.Reading{}, err

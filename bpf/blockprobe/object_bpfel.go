@@ -33,6 +33,7 @@ const (
 	objectProgMergeTpBtf      = "merge_tp_btf"
 	objectProgRequeueRawTp    = "requeue_raw_tp"
 	objectProgRequeueTpBtf    = "requeue_tp_btf"
+	objectVarBlkioElsewhere   = "blkio_elsewhere"
 	objectVarKept             = "kept"
 	objectVarSinceNs          = "since_ns"
 	objectVarTargetCgroup     = "target_cgroup"
@@ -109,9 +110,10 @@ type objectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
-	Kept         *ebpf.VariableSpec `ebpf:"kept"`
-	SinceNs      *ebpf.VariableSpec `ebpf:"since_ns"`
-	TargetCgroup *ebpf.VariableSpec `ebpf:"target_cgroup"`
+	BlkioElsewhere *ebpf.VariableSpec `ebpf:"blkio_elsewhere"`
+	Kept           *ebpf.VariableSpec `ebpf:"kept"`
+	SinceNs        *ebpf.VariableSpec `ebpf:"since_ns"`
+	TargetCgroup   *ebpf.VariableSpec `ebpf:"target_cgroup"`
 }
 
 // objectObjects contains all objects after they have been loaded into the kernel.
@@ -151,9 +153,10 @@ func (m *objectMaps) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
-	Kept         *ebpf.Variable `ebpf:"kept"`
-	SinceNs      *ebpf.Variable `ebpf:"since_ns"`
-	TargetCgroup *ebpf.Variable `ebpf:"target_cgroup"`
+	BlkioElsewhere *ebpf.Variable `ebpf:"blkio_elsewhere"`
+	Kept           *ebpf.Variable `ebpf:"kept"`
+	SinceNs        *ebpf.Variable `ebpf:"since_ns"`
+	TargetCgroup   *ebpf.Variable `ebpf:"target_cgroup"`
 }
 
 // objectPrograms contains all programs after they have been loaded into the kernel.

@@ -207,14 +207,33 @@ func (c *Core) zero() error {
 	return nil
 }
 
-// empty deletes all entries; keys are collected first, because deleting while
-// iterating starts the iteration over.
+// Sweep deletes the entries of the transient maps that have ended: inflight.bpf.h
+// zeroes them and keeps them for reuse. What is left is in flight. Call it after
+// Disable and Quiesce.
+func (c *Core) Sweep() error {
+	ended := func(value []byte) bool { return len(bytes.Trim(value, "\x00")) == 0 }
+	for _, m := range c.transient {
+		if err := deleteIf(m, ended); err != nil {
+			return fmt.Errorf("sweep map %s: %w", m, err)
+		}
+	}
+	return nil
+}
+
 func empty(m *ebpf.Map) error {
+	return deleteIf(m, func([]byte) bool { return true })
+}
+
+// deleteIf collects the keys first, because deleting while iterating starts the
+// iteration over.
+func deleteIf(m *ebpf.Map, unwanted func(value []byte) bool) error {
 	var keys [][]byte
 	key, value := make([]byte, m.KeySize()), make([]byte, m.ValueSize())
 	entries := m.Iterate()
 	for entries.Next(&key, &value) {
-		keys = append(keys, bytes.Clone(key))
+		if unwanted(value) {
+			keys = append(keys, bytes.Clone(key))
+		}
 	}
 	if err := entries.Err(); err != nil {
 		return fmt.Errorf("iterate: %w", err)

@@ -70,6 +70,9 @@ func candidates() []attach.Candidate {
 // and hand-overs to io-wq by opcode, completions beyond a request's own, ring
 // overflows.
 func (p *Probe) Read() (probe.Reading, error) {
+	if err := p.Sweep(); err != nil {
+		return probe.Reading{}, err
+	}
 	histograms, err := p.Histograms(labels())
 	if err != nil {
 		return probe.Reading{}, err
