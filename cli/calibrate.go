@@ -185,7 +185,7 @@ func measureCeilings(ctx context.Context, term *terminal, place honesty.Place, f
 	line.end()
 	readings, sampleErr := sampler.Stop()
 	if err = errors.Join(err, sampleErr); err != nil {
-		return nil, nil, codeError{err, exitEnvironment}
+		return nil, nil, drivingError(err)
 	}
 	wallNs := float64(readings.ElapsedNs) * float64(len(watched))
 	m := generatorMachine{

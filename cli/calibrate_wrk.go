@@ -57,7 +57,7 @@ func calibrateAgainstWrk(ctx context.Context, term *terminal, flags calibrateFla
 		c, err := compareWithWrk(ctx, wrk, place, connections, flags, line)
 		if err != nil {
 			line.end()
-			return codeError{err, exitEnvironment}
+			return drivingError(err)
 		}
 		compared = append(compared, c)
 	}
@@ -129,7 +129,7 @@ func driveHTTP(ctx context.Context, address string, place honesty.Place, connect
 		return nil, err
 	}
 	if r.Wrong+r.Errors+r.Timeouts > 0 || r.CPUNs == 0 || r.ElapsedNs == 0 {
-		return nil, fmt.Errorf("%d connections: %d wrong answers, %d errors, %d timeouts: %s%s", connections, r.Wrong, r.Errors, r.Timeouts, r.FirstWrong, r.FirstError)
+		return nil, fmt.Errorf("%w: %d connections: %d wrong answers, %d errors, %d timeouts: %s%s", loadgen.ErrNotRight, connections, r.Wrong, r.Errors, r.Timeouts, r.FirstWrong, r.FirstError)
 	}
 	return r, nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/nexuscore-labs/nexus/loadgen"
 	"github.com/nexuscore-labs/nexus/reports"
 )
 
@@ -39,6 +40,15 @@ type codeError struct {
 
 func (e codeError) ExitCode() int { return e.code }
 func (e codeError) Unwrap() error { return e.error }
+
+// drivingError is the error of a measurement against a server of the project's
+// own: its wrong answers are no lack of this machine's.
+func drivingError(err error) error {
+	if errors.Is(err, loadgen.ErrNotRight) {
+		return codeError{err, exitContender}
+	}
+	return codeError{err, exitEnvironment}
+}
 
 // verdictError ends a command whose output already said everything.
 type verdictError struct{ code int }

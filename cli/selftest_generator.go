@@ -148,7 +148,7 @@ func selftestGenerator(ctx context.Context, term *terminal, mode string, seed ui
 		err = sampleErr
 	}
 	if err != nil {
-		return nil, codeError{err, exitEnvironment}
+		return nil, drivingError(err)
 	}
 	wallNs := float64(readings.ElapsedNs) * float64(len(watched))
 	report.Machine.StealShare = float64(readings.StealOwnNs) / wallNs

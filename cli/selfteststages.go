@@ -75,7 +75,7 @@ func selftestStages(ctx context.Context, term *terminal) (err error) {
 	}}
 	result, err := bench.Run(ctx)
 	if err != nil {
-		return codeError{err, exitEnvironment}
+		return drivingError(err)
 	}
 	if err := term.printStages(result); err != nil {
 		return err

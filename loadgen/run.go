@@ -30,6 +30,10 @@ const (
 // ErrConfig marks what is wrong with a Config.
 var ErrConfig = errors.New("load generator configuration")
 
+// ErrNotRight is wrapped by those who drive a server that must answer rightly
+// and find that it did not.
+var ErrNotRight = errors.New("the server did not answer rightly")
+
 // Run drives one trial and returns what it measured. It connects everything
 // before the clock starts; the error then names what could not be reached. An
 // error after that (ErrServerLost, a source's impossible request, the

@@ -132,11 +132,11 @@ func run(ctx context.Context, p Point, cpus CPUs, duration time.Duration) (r *lo
 		return r, err
 	}
 	if r.Wrong > 0 {
-		return r, fmt.Errorf("%d wrong answers: %s", r.Wrong, r.FirstWrong)
+		return r, fmt.Errorf("%w: %d wrong answers: %s", loadgen.ErrNotRight, r.Wrong, r.FirstWrong)
 	}
 	// A datagram may be lost; every other request must be answered.
 	if lost := r.Errors + r.Timeouts; lost > 0 && p.Network != "udp" || lost > r.Sent/100 {
-		return r, fmt.Errorf("%d of %d requests got no right answer: %s", lost, r.Sent, r.FirstError)
+		return r, fmt.Errorf("%w: %d of %d requests got no right answer: %s", loadgen.ErrNotRight, lost, r.Sent, r.FirstError)
 	}
 	return r, nil
 }

@@ -48,8 +48,9 @@ func (t *Table) PerCPUSecond() map[string]float64 {
 
 // Judge holds a rate against what so many workers can do. Above WarnShare of
 // the ceiling without pipelining it doubts; at the ceiling with the deepest
-// pipeline nothing that was measured can be the server's. Both are "" when all
-// is well or nothing is known of the transport.
+// pipeline nothing that was measured can be the server's, unless the
+// calibration itself was disturbed: then that is a doubt too. Both are "" when
+// all is well or nothing is known of the transport.
 func (t *Table) Judge(network, codec string, ratePerS float64, workers int) (doubt, invalid string) {
 	one, known := t.At(Point{network, codec, DepthOne})
 	if !known {
@@ -60,7 +61,11 @@ func (t *Table) Judge(network, codec string, ratePerS float64, workers int) (dou
 		top = max(top, deep.PerCPUSecond)
 	}
 	if limit := top * float64(workers); ratePerS >= limit {
-		return "", fmt.Sprintf("the generator is the bottleneck: %.0f requests/s is at or above its calibrated ceiling of %.0f/s over %s %s", ratePerS, limit, network, codec)
+		reason := fmt.Sprintf("the generator is the bottleneck: %.0f requests/s is at or above its calibrated ceiling of %.0f/s over %s %s", ratePerS, limit, network, codec)
+		if len(t.Doubts) > 0 {
+			return reason + ", as far as a disturbed calibration tells (" + t.Doubts[0] + "): nexus calibrate makes it anew", ""
+		}
+		return "", reason
 	}
 	if limit := one.PerCPUSecond * float64(workers); ratePerS > WarnShare*limit {
 		return fmt.Sprintf("the rate of %.0f/s is %.0f%% of the generator's calibrated ceiling over %s %s (%.0f/s without pipelining): its own work may show in the latencies",

@@ -38,6 +38,17 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// A ceiling that was measured beside other load may be too low: it warns and
+// voids nothing.
+func TestDisturbedCalibrationOnlyDoubts(t *testing.T) {
+	disturbed := table()
+	disturbed.Doubts = []string{"other programs used 12% of the CPUs"}
+	doubt, invalid := disturbed.Judge("tcp", "frame", 1_000_000, 1)
+	if invalid != "" || !strings.Contains(doubt, disturbed.Doubts[0]) {
+		t.Errorf("%q, %q", doubt, invalid)
+	}
+}
+
 func TestTableIsKept(t *testing.T) {
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	if got, err := Load(table().Key); got != nil || err != nil {

@@ -206,7 +206,7 @@ func (b *Bench) once(ctx context.Context, network, injection string, probed bool
 		return nil, "", err
 	}
 	if load.Completed == 0 || load.Wrong > 0 {
-		return nil, "", fmt.Errorf("%d right and %d wrong answers: %s", load.Completed, load.Wrong, load.FirstWrong)
+		return nil, "", fmt.Errorf("%w: %d right and %d wrong answers: %s", loadgen.ErrNotRight, load.Completed, load.Wrong, load.FirstWrong)
 	}
 	m.latencyNs = load.Latency.Mean()
 	m.rate = float64(load.Answered) / (float64(load.ElapsedNs) / 1e9)
