@@ -29,15 +29,12 @@ type realtime struct {
 
 // raise puts the calling thread before others on its CPU. On a small machine
 // the CPU is not the worker's alone: the kernel's own threads and the rest of
-// this process run there too. An open-loop worker becomes a real-time task, so
-// that it runs the moment a request is due. One of a closed loop never sleeps
-// and gets the best nice value. Without the right to either it goes on as it
-// is; the lag shows what that cost.
+// this process run there too. The worker becomes a real-time task, so that it
+// runs the moment a request is due or answered; mindRealtime ends that for one
+// that never sleeps, as a closed loop at its ceiling. The nice value is for then.
+// Without the right to either it goes on as it is; the lag shows what that cost.
 func (w *worker) raise() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceBest)
-	if w.closed {
-		return
-	}
 	attr := unix.SchedAttr{
 		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: realtimePriority,
 		Flags: unix.SCHED_FLAG_RESET_ON_FORK, // io_uring's worker threads are ordinary ones

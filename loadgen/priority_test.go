@@ -40,17 +40,20 @@ func burn(ns int64) (used int64) {
 
 func TestRealtimeEndsWhenItLeavesNothingToOthers(t *testing.T) {
 	for _, test := range []struct {
-		name string
+		name   string
+		closed bool
 		// passed is how much time went by while the thread used so much of its CPU.
 		passed func(usedNs int64) int64
 		want   uint32
 	}{
-		{"spinning", func(usedNs int64) int64 { return usedNs }, unix.SCHED_NORMAL},
-		{"half asleep", func(usedNs int64) int64 { return 2 * usedNs }, unix.SCHED_FIFO},
+		{"spinning", false, func(usedNs int64) int64 { return usedNs }, unix.SCHED_NORMAL},
+		{"closed, at its ceiling", true, func(usedNs int64) int64 { return usedNs }, unix.SCHED_NORMAL},
+		{"closed, half asleep", true, func(usedNs int64) int64 { return 2 * usedNs }, unix.SCHED_FIFO},
+		{"half asleep", false, func(usedNs int64) int64 { return 2 * usedNs }, unix.SCHED_FIFO},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			onThread(func() {
-				w := &worker{}
+				w := &worker{closed: test.closed}
 				w.raise()
 				if !w.realtime.on {
 					t.Error("root must be allowed SCHED_FIFO")
@@ -72,18 +75,8 @@ func TestRealtimeEndsWhenItLeavesNothingToOthers(t *testing.T) {
 	}
 }
 
-func TestClosedLoopIsNeverRealtime(t *testing.T) {
-	onThread(func() {
-		w := &worker{closed: true}
-		w.raise()
-		if got := policy(t); got != unix.SCHED_NORMAL {
-			t.Errorf("policy is %d, want SCHED_NORMAL", got)
-		}
-	})
-}
-
-// A slow open loop says that its worker was a real-time task; one that is not
-// pinned shares its CPU and must not be.
+// A worker that sleeps is a real-time task to the end and says so; one that is
+// not pinned shares its CPU and must not be.
 func TestRunSaysWhetherItWasRealtime(t *testing.T) {
 	for _, cpus := range [][]int{nil, {0}} {
 		r, err := Run(t.Context(), Config{
