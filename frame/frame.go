@@ -8,13 +8,14 @@
 //	4      1    version, 1
 //	5      1    kind: an operation, or that operation | KindReply in an answer
 //	6      1    status, 0 in a request
-//	7      1    flags, 0 (receivers refuse others)
+//	7      1    flags: FlagUnchecked or 0 (receivers refuse others)
 //	8      8    id, chosen by the client and echoed in the answer
 //	16     4    tenant
-//	20     4    CRC32C of bytes 4..20 and of the body
+//	20     4    CRC32C of bytes 4..20 and of the body, or 0 with FlagUnchecked
 //
 // The same bytes travel over TCP, unix and UDP sockets; over UDP a datagram
-// holds whole frames.
+// holds whole frames. A frame with FlagUnchecked is a datagram by itself, which
+// its own UDP checksum covers: see ParseDatagram.
 package frame
 
 import (
@@ -42,9 +43,18 @@ const (
 	KindAppend Kind = 2 // body: the record; answer body: u64 sequence
 	KindRead   Kind = 3 // body: u64 sequence; answer body: the record
 	KindTail   Kind = 4 // body: u64 first sequence, u32 max records; answer body: records, each u32 length and bytes
+	// KindGet asks for a projection. Body: u32 projection; answer body: u64
+	// version, u32 snapshot version, then the projection's bytes.
+	KindGet Kind = 5
+	// KindQuery asks a graph; the graph's own package defines its bodies.
+	KindQuery Kind = 6
 
 	KindReply Kind = 0x80
 )
+
+// FlagUnchecked says that the checksum is 0: the frame is one whole datagram and
+// relies on that datagram's UDP checksum. An answer carries its request's flag.
+const FlagUnchecked = 1
 
 // Status is the outcome carried by an answer.
 type Status uint8
@@ -72,6 +82,7 @@ func (s Status) String() string {
 type Frame struct {
 	Kind   Kind
 	Status Status
+	Flags  uint8 // 0 or FlagUnchecked
 	Tenant uint32
 	ID     uint64
 	Body   []byte
@@ -82,7 +93,8 @@ var (
 	ErrVersion  = errors.New("frame: unknown version")
 	ErrLength   = errors.New("frame: length out of range")
 	ErrChecksum = errors.New("frame: checksum mismatch")
-	ErrFlags    = errors.New("frame: unknown flags")
+	ErrFlags    = errors.New("frame: flags are unknown, or not for this transport")
+	ErrPartial  = errors.New("frame: a datagram is not one whole frame")
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -96,17 +108,38 @@ func Append(dst []byte, f Frame) []byte {
 	header[4] = Version
 	header[5] = byte(f.Kind)
 	header[6] = byte(f.Status)
+	header[7] = f.Flags
 	binary.LittleEndian.PutUint64(header[8:], f.ID)
 	binary.LittleEndian.PutUint32(header[16:], f.Tenant)
 	dst = append(dst, header[:]...)
 	dst = append(dst, f.Body...)
-	binary.LittleEndian.PutUint32(dst[start+20:], checksum(dst[start:]))
+	if f.Flags&FlagUnchecked == 0 {
+		binary.LittleEndian.PutUint32(dst[start+20:], checksum(dst[start:]))
+	}
 	return dst
 }
 
 // Parse reads the first frame of src. It returns the frame and the number of
 // bytes that it took, or 0 bytes and no error when src holds only part of one.
+// It refuses frames with flags, which no stream may carry.
 func Parse(src []byte) (Frame, int, error) {
+	return parse(src, 0)
+}
+
+// ParseDatagram reads a datagram that is exactly one frame, checked or
+// FlagUnchecked.
+func ParseDatagram(src []byte) (Frame, error) {
+	f, n, err := parse(src, FlagUnchecked)
+	if err == nil && (n == 0 || n != len(src)) {
+		err = ErrPartial
+	}
+	if err != nil {
+		return Frame{}, err
+	}
+	return f, nil
+}
+
+func parse(src []byte, flags uint8) (Frame, int, error) {
 	if len(src) < 4 {
 		return Frame{}, 0, nil
 	}
@@ -121,15 +154,20 @@ func Parse(src []byte) (Frame, int, error) {
 	if len(src) < total {
 		return Frame{}, 0, nil
 	}
-	if src[7] != 0 {
+	if src[7]&^flags != 0 {
 		return Frame{}, 0, fmt.Errorf("%w: %#x", ErrFlags, src[7])
 	}
-	if binary.LittleEndian.Uint32(src[20:]) != checksum(src[:total]) {
+	want := uint32(0)
+	if src[7] == 0 {
+		want = checksum(src[:total])
+	}
+	if binary.LittleEndian.Uint32(src[20:]) != want {
 		return Frame{}, 0, ErrChecksum
 	}
 	return Frame{
 		Kind:   Kind(src[5]),
 		Status: Status(src[6]),
+		Flags:  src[7],
 		ID:     binary.LittleEndian.Uint64(src[8:]),
 		Tenant: binary.LittleEndian.Uint32(src[16:]),
 		Body:   src[HeaderLen:total:total],

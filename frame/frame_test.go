@@ -48,6 +48,46 @@ func TestParseRefusesAbsurdLengths(t *testing.T) {
 	}
 }
 
+func TestUncheckedFramesAreDatagramsOnly(t *testing.T) {
+	want := Frame{Kind: KindGet, Flags: FlagUnchecked, Tenant: 3, ID: 9, Body: []byte("body")}
+	wire := Append(nil, want)
+	if _, _, err := Parse(wire); !errors.Is(err, ErrFlags) {
+		t.Errorf("as a stream: error %v, want %v", err, ErrFlags)
+	}
+	got, err := ParseDatagram(wire)
+	if err != nil || got.Flags != FlagUnchecked || got.ID != want.ID || !bytes.Equal(got.Body, want.Body) {
+		t.Errorf("as a datagram: %+v, error %v", got, err)
+	}
+	if _, err := ParseDatagram(wire[:len(wire)-1]); !errors.Is(err, ErrPartial) {
+		t.Errorf("cut short: error %v, want %v", err, ErrPartial)
+	}
+	if _, err := ParseDatagram(append(bytes.Clone(wire), 0)); !errors.Is(err, ErrPartial) {
+		t.Errorf("with more behind it: error %v, want %v", err, ErrPartial)
+	}
+	wire[20] = 1
+	if _, err := ParseDatagram(wire); !errors.Is(err, ErrChecksum) {
+		t.Errorf("with a checksum all the same: error %v, want %v", err, ErrChecksum)
+	}
+	wire[20], wire[7] = 0, 3
+	if _, err := ParseDatagram(wire); !errors.Is(err, ErrFlags) {
+		t.Errorf("with another flag: error %v, want %v", err, ErrFlags)
+	}
+}
+
+func FuzzParseDatagram(f *testing.F) {
+	f.Add(Append(nil, Frame{Kind: KindGet, Flags: FlagUnchecked, Tenant: 1, ID: 2, Body: []byte{7, 0, 0, 0}}))
+	f.Add(Append(nil, Frame{Kind: KindGet, Tenant: 1, ID: 2, Body: []byte{7, 0, 0, 0}}))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		got, err := ParseDatagram(src)
+		if err != nil {
+			return
+		}
+		if again := Append(nil, got); !bytes.Equal(again, src) {
+			t.Fatalf("parsed %x, encoded again as %x", src, again)
+		}
+	})
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add(Append(nil, Frame{Kind: KindAppend, Tenant: 1, ID: 2, Body: []byte("record")}))
 	f.Add([]byte{20, 0, 0, 0, 1})

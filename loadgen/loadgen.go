@@ -45,6 +45,8 @@ type Op struct {
 	Token  uint64 // the source's own; given back to Check
 	Key    []byte
 	Body   []byte
+	// Unchecked sends a frame without a checksum of its own, over udp only.
+	Unchecked bool
 }
 
 // Reply is one answer as a codec read it. Body aliases the receive buffer.

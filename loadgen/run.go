@@ -185,7 +185,7 @@ func (r *runner) build(i int, w *worker) error {
 		mine = append(mine, c)
 	}
 	var err error
-	if w.codec, err = codec.New(cfg.Codec, cfg.Target.host()); err != nil {
+	if w.codec, err = codec.New(cfg.Codec, cfg.Target.host(), cfg.Target.Network == "udp"); err != nil {
 		return err
 	}
 	w.ordered = w.codec.Ordered()
@@ -271,7 +271,7 @@ func (c Config) check() (Config, ring.Address, error) {
 		_, err := schedule.New(c.Arrival, c.RatePerS, c.BurstLen, c.Seed, schedule.Part{})
 		want(err == nil, "%w", err)
 	}
-	codecOf, err := codec.New(c.Codec, "")
+	codecOf, err := codec.New(c.Codec, "", c.Target.Network == "udp")
 	want(err == nil, "%w", err)
 	want(err != nil || c.Target.Network != "udp" || !codecOf.Ordered(), "codec %s needs a stream: datagrams may be lost or reordered", c.Codec)
 	want(!c.UDPOffload || c.Target.Network == "udp", "UDP offload over %s", c.Target.Network)

@@ -217,7 +217,7 @@ func (w *worker) encode(c *conn, stream uint32, intendedNs int64) {
 	s.measured = intendedNs >= w.measureNs && intendedNs < w.endNs
 	s.waited = c.blocked
 	w.request = codec.Request{
-		ID: uint64(s.generation)<<32 | uint64(uint32(i)), Tenant: w.op.Tenant, Kind: w.op.Kind, Key: w.op.Key, Body: w.op.Body,
+		ID: uint64(s.generation)<<32 | uint64(uint32(i)), Tenant: w.op.Tenant, Kind: w.op.Kind, Key: w.op.Key, Body: w.op.Body, Unchecked: w.op.Unchecked,
 	}
 	if s.measured {
 		w.rec.intended++

@@ -15,6 +15,8 @@ type Request struct {
 	Kind   uint8 // see the codec
 	Key    []byte
 	Body   []byte
+	// Unchecked asks the frame codec for frame.FlagUnchecked, over datagrams.
+	Unchecked bool
 }
 
 // Response is one parsed answer. Body aliases the parsed bytes or the codec's
@@ -50,11 +52,12 @@ var ErrTooLarge = errors.New("codec: answer is too large")
 // Names lists what New knows.
 func Names() []string { return []string{"frame", "http1", "resp"} }
 
-// New returns the named codec; host is sent in HTTP's Host header.
-func New(name, host string) (Codec, error) {
+// New returns the named codec; host is sent in HTTP's Host header. datagrams
+// says that each answer is a datagram of its own.
+func New(name, host string, datagrams bool) (Codec, error) {
 	switch name {
 	case "frame":
-		return Frame{}, nil
+		return Frame{Datagrams: datagrams}, nil
 	case "http1":
 		return &HTTP{Host: host}, nil
 	case "resp":

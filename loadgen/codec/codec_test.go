@@ -46,7 +46,7 @@ var parseCases = []struct {
 
 func newCodec(t testing.TB, name string) Codec {
 	t.Helper()
-	c, err := New(name, "host")
+	c, err := New(name, "host", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestFrameRoundTrip(t *testing.T) {
 	if err != nil || n != len(wire) || r.ID != 77 || string(r.Body) != "body" || c.Ordered() {
 		t.Fatalf("%+v %d %v", r, n, err)
 	}
-	if _, err := New("thrift", ""); err == nil {
+	if _, err := New("thrift", "", false); err == nil {
 		t.Error("an unknown codec was accepted")
 	}
 }
@@ -231,5 +231,29 @@ func BenchmarkCodec(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// An unchecked frame goes out and comes back over datagrams, and over nothing else.
+func TestUncheckedFrames(t *testing.T) {
+	request := &Request{ID: 5, Tenant: 3, Kind: uint8(frame.KindGet), Body: []byte("body"), Unchecked: true}
+	if wire, err := (Frame{}).Append(nil, request); err == nil || len(wire) != 0 {
+		t.Errorf("over a stream: %x, error %v", wire, err)
+	}
+	codec := Frame{Datagrams: true}
+	wire, err := codec.Append(nil, request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f, err := frame.ParseDatagram(wire); err != nil || f.Flags != frame.FlagUnchecked || f.ID != 5 {
+		t.Errorf("sent %x: %+v, error %v", wire, f, err)
+	}
+	answer := frame.Append(nil, frame.Frame{Kind: frame.KindGet | frame.KindReply, Flags: frame.FlagUnchecked, ID: 5, Body: []byte("value")})
+	r, n, err := codec.Parse(answer)
+	if err != nil || n != len(answer) || r.ID != 5 || string(r.Body) != "value" {
+		t.Errorf("answer: %+v, %d, %v", r, n, err)
+	}
+	if _, _, err := (Frame{}).Parse(answer); err == nil {
+		t.Error("an unchecked answer was taken from a stream")
 	}
 }
