@@ -3,6 +3,8 @@ package stages
 import (
 	"math/rand/v2"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // world is a random run of a few threads, one cell per thread and tick, and the
@@ -259,6 +261,36 @@ func TestASwitchThatTheLogLacks(t *testing.T) {
 		path(timelines(&log), 1, 20, 50, &b)
 		if b != c.want {
 			t.Errorf("got %v, want %v", b, c.want)
+		}
+	}
+}
+
+// Where the wake-up is missing with the switch, the wait reaches to the moment that
+// the run time gives, or to the first that the thread was seen to do; it is named
+// where its system call leaves no doubt.
+func TestAWakeUpAndASwitchThatTheLogLacks(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		call uint64
+		ran  uint32
+		sent int64
+		want Breakdown
+	}{
+		{"sleep", unix.SYS_NANOSLEEP, 105, 48, Breakdown{BlockedSleep: 25, OnCPU: 5}},
+		{"a wait of any kind", unix.SYS_FUTEX, 105, 48, Breakdown{BlockedOther: 25, OnCPU: 5}},
+		{"seen before", unix.SYS_NANOSLEEP, 105, 40, Breakdown{BlockedSleep: 20, OnCPU: 10}},
+		{"contradiction", unix.SYS_NANOSLEEP, 195, 48, Breakdown{Unexplained: 30}},
+	} {
+		log := Log{Events: []Event{
+			{Ns: 5, Kind: In, Who: 1},
+			{Ns: 10, Kind: Out, Who: 1, Len: 100, Value: c.call},
+			{Ns: c.sent, Kind: ServerTx, Who: 80, Other: 1},
+			{Ns: 50, Kind: Out, Who: 1, Len: c.ran},
+		}}
+		var b Breakdown
+		path(timelines(&log), 1, 20, 50, &b)
+		if b != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, b, c.want)
 		}
 	}
 }

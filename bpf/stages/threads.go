@@ -43,6 +43,8 @@ type recorder struct {
 	// The scheduler's account of the thread's run time at its last switch off a CPU.
 	ranNs  uint32
 	ranSet bool
+	// When the thread was first seen at work though the log has it off the CPU.
+	activeNs int64
 }
 
 func (r *recorder) now() *stretch {
@@ -64,7 +66,7 @@ func (r *recorder) note(e *Event) {
 		} else if now.state == blocked {
 			r.overtaken(now)
 		}
-		r.isEarly = false
+		r.isEarly, r.activeNs = false, 0
 		r.begin(stretch{startNs: e.Ns, state: running})
 	case Out:
 		next := stretch{startNs: e.Ns, state: blocked, flags: e.Flags, call: uint32(e.Value)}
@@ -76,7 +78,7 @@ func (r *recorder) note(e *Event) {
 		} else if now.state != running {
 			r.unseen(now, e)
 		}
-		r.ranNs, r.ranSet = e.Len, true
+		r.ranNs, r.ranSet, r.activeNs = e.Len, true, 0
 		r.begin(next)
 	case Wake:
 		switch {
@@ -92,12 +94,26 @@ func (r *recorder) note(e *Event) {
 	}
 }
 
-// unseen puts in the switch onto a CPU that the log lacks. Linux 6.18 doesn't tell
-// of about one in some thousand (why is not known); when the thread went on is
-// known from how long it ran until now, which the scheduler keeps count of.
+// active notes that the thread woke another or sent: it has a CPU.
+func (r *recorder) active(ns int64) {
+	if now := r.now(); now != nil && now.state != running && r.activeNs == 0 {
+		r.activeNs = ns
+	}
+}
+
+// unseen puts in the switch onto a CPU that the log lacks: now and then Linux 6.18
+// tells for milliseconds of no wake-up and no switch of one CPU (why is not known;
+// docs/RATIONALE.md has what was seen). When the thread went on is known from how
+// long it ran until now, which the scheduler keeps count of without the time that
+// a hypervisor took, and was no later than what it was seen to do. Where the
+// wake-up is missing too, the wait reaches to that moment, a wait for a CPU at its
+// end included.
 func (r *recorder) unseen(now *stretch, e *Event) {
 	at := e.Ns - int64(e.Len-r.ranNs)
-	if now.state != runnable || !r.ranSet || at < now.startNs {
+	if r.activeNs != 0 {
+		at = min(at, r.activeNs)
+	}
+	if now.state == unknown || !r.ranSet || at < now.startNs {
 		now.state = unknown
 		return
 	}
@@ -120,6 +136,9 @@ func timelines(log *Log) map[uint32]timeline {
 	recorders := map[uint32]*recorder{}
 	for i := range log.Events {
 		e := &log.Events[i]
+		if r := recorders[e.Other]; r != nil && (e.Kind == Wake || e.Kind == ServerTx) {
+			r.active(e.Ns)
+		}
 		if e.Kind > Wake {
 			continue
 		}
