@@ -84,7 +84,7 @@ func (r *Runtime) Close(ctx context.Context) error {
 // Limits bound each instance of a module.
 type Limits struct {
 	MemoryLenMax int   // bytes, rounded up to 64 KiB pages; at most the constant MemoryLenMax
-	FuelPerCall  int64 // function entries and loop turns
+	FuelPerCall  int64 // function entries, loop turns, and 64 bytes each of bulk work
 }
 
 // Module is a compiled guest.

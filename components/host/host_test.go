@@ -88,6 +88,8 @@ func TestHostileGuestsAreStoppedAndCounted(t *testing.T) {
 		{"spin", 0, ErrOutOfFuel, 1, 0},
 		{"tree", 200, ErrOutOfFuel, 1, 0},
 		{"count", testFuel + 1, ErrOutOfFuel, 1, 0},
+		{"fill", 1 << 20, ErrOutOfFuel, 1, 0},
+		{"move", 1 << 20, ErrOutOfFuel, 1, 0},
 		{"deep", 0, ErrTrapped, 0, 1}, // the stack ends before the fuel
 		{"trap", 0, ErrTrapped, 0, 1},
 		{"wild", 0, ErrTrapped, 0, 1},
@@ -131,6 +133,22 @@ func TestFuelIsExactAndFilledUpForEachCall(t *testing.T) {
 	}
 	if _, err := call(t, i, "count", testFuel); !errors.Is(err, ErrOutOfFuel) {
 		t.Fatalf("error %v, want %v", err, ErrOutOfFuel)
+	}
+}
+
+// A call may clear as much memory as its fuel pays for: 64 bytes a unit.
+func TestBulkWorkIsChargedByItsLength(t *testing.T) {
+	_, m := newModule(t)
+	i := instantiate(t, m)
+	defer i.Close(ctx)
+	const unitsPerFill = 512<<10/64 + 1 // and the loop's turn
+	for _, test := range []struct {
+		fills uint64
+		err   error
+	}{{testFuel / unitsPerFill, nil}, {testFuel/unitsPerFill + 1, ErrOutOfFuel}} {
+		if _, err := call(t, i, "fill", test.fills); !errors.Is(err, test.err) {
+			t.Fatalf("%d fills: error %v, want %v", test.fills, err, test.err)
+		}
 	}
 }
 
@@ -214,7 +232,7 @@ func TestPool(t *testing.T) {
 
 func TestPoolFillsItself(t *testing.T) {
 	r, m := newModule(t)
-	p, err := NewPool(m, 3)
+	p, err := NewPool(m, 3, "add")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,6 +251,14 @@ func TestPoolFillsItself(t *testing.T) {
 	defer i.Close(ctx)
 	if n := r.Stats().FromPool.Load(); n != 1 {
 		t.Fatalf("%d instances came from the pool", n)
+	}
+	if allocations := testing.AllocsPerRun(1, func() { i.Func("add") }); allocations != 0 {
+		t.Fatalf("an export that the pool looked up costs %v allocations", allocations)
+	}
+	if absent, err := NewPool(m, 1, "absent"); err != nil {
+		t.Fatal(err)
+	} else if _, err := absent.Get(ctx); err == nil {
+		t.Fatal("a guest without the pool's export was handed out")
 	}
 }
 
@@ -319,43 +345,4 @@ func FuzzMeter(f *testing.F) {
 		}
 		compiled.Close(ctx)
 	})
-}
-
-func BenchmarkInstantiateCold(b *testing.B) {
-	_, m := newModule(b)
-	b.ReportAllocs()
-	for b.Loop() {
-		instantiate(b, m).Close(ctx)
-	}
-}
-
-func BenchmarkCall(b *testing.B) {
-	_, m := newModule(b)
-	i := instantiate(b, m)
-	defer i.Close(ctx)
-	f, err := i.Func("add")
-	if err != nil {
-		b.Fatal(err)
-	}
-	stack := make([]uint64, 2)
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := f.Call(ctx, stack); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-// BenchmarkFuel is the cost of one turn of an otherwise empty loop.
-func BenchmarkFuel(b *testing.B) {
-	_, m := newModule(b)
-	i := instantiate(b, m)
-	defer i.Close(ctx)
-	const turns = 100_000
-	for b.Loop() {
-		if _, err := call(b, i, "count", turns); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/turns, "ns/turn")
 }

@@ -26,11 +26,14 @@ type Instance struct {
 	guest  api.Module
 	memory *linearMemory
 	fuel   api.MutableGlobal
+	ready  []*Func // looked up by a pool
 	dead   bool
 }
 
-// Func is one exported function of an instance.
+// Func is one exported function of an instance. It owns a stack of some 10 KiB,
+// or of what its calls needed: whoever keeps thousands of instances keeps few.
 type Func struct {
+	name     string
 	instance *Instance
 	function api.Function
 }
@@ -55,13 +58,31 @@ func (m *Module) Instantiate(ctx context.Context) (*Instance, error) {
 	return &Instance{module: m, guest: guest, memory: memory, fuel: fuel}, nil
 }
 
-// Func looks an export up.
+// Func looks an export up. Those that a pool looked up are there already.
 func (i *Instance) Func(name string) (*Func, error) {
+	for _, f := range i.ready {
+		if f.name == name {
+			return f, nil
+		}
+	}
 	function := i.guest.ExportedFunction(name)
 	if function == nil {
 		return nil, fmt.Errorf("host: guest exports no function %q", name)
 	}
-	return &Func{instance: i, function: function}, nil
+	return &Func{name: name, instance: i, function: function}, nil
+}
+
+func (i *Instance) lookUp(names []string) error {
+	ready := make([]*Func, 0, len(names))
+	for _, name := range names {
+		f, err := i.Func(name)
+		if err != nil {
+			return err
+		}
+		ready = append(ready, f)
+	}
+	i.ready = ready
+	return nil
 }
 
 // Call calls the function: stack holds the parameters, and the results when it
@@ -96,6 +117,15 @@ func (i *Instance) Memory(offset, n uint32) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes at %d", ErrBounds, n, offset)
 	}
 	return bytes, nil
+}
+
+// MemoryLen is the size of the guest's memory now, in bytes. What of it was never
+// written takes no room.
+func (i *Instance) MemoryLen() int {
+	if i.dead {
+		return 0
+	}
+	return int(i.guest.Memory().Size())
 }
 
 // Dead says whether the guest died.

@@ -16,10 +16,12 @@ var ErrUnmeterable = errors.New("host: module can't be metered")
 
 // Section ids of the binary format (WebAssembly 2.0, 5.5).
 const (
-	sectionImport = 2
-	sectionGlobal = 6
-	sectionExport = 7
-	sectionCode   = 10
+	sectionType     = 1
+	sectionImport   = 2
+	sectionFunction = 3
+	sectionGlobal   = 6
+	sectionExport   = 7
+	sectionCode     = 10
 )
 
 // sectionOrder is where a section stands in a module; the data count stands
@@ -33,8 +35,9 @@ type section struct {
 
 // meter rewrites a module so that it can be stopped: a mutable global, exported
 // as fuelGlobal, loses one unit at every function entry and every turn of a
-// loop, and the module traps when it falls below zero. Between two charges runs
-// straight-line code only, so fuel bounds the time of any call.
+// loop, and as many as a bulk instruction works long (see bulk.go). The module
+// traps when it falls below zero. Between two charges runs straight-line code
+// only, so fuel bounds the time of any call.
 //
 // It costs a load, a subtraction and a branch per charge, where wazero's
 // WithCloseOnContextDone costs a goroutine per call and an exit to Go per turn.
@@ -47,6 +50,10 @@ func meter(module []byte, initialFuel int64) ([]byte, error) {
 		return nil, err
 	}
 	global, err := globalCount(sections)
+	if err != nil {
+		return nil, err
+	}
+	params, err := paramCounts(sections)
 	if err != nil {
 		return nil, err
 	}
@@ -64,23 +71,13 @@ func meter(module []byte, initialFuel int64) ([]byte, error) {
 			entry = append(append(entry, fuelGlobal...), 0x03)
 			s.body, err = addToVector(s.body, appendUnsigned(entry, uint64(global)))
 		case sectionCode:
-			s.body, err = meterCode(s.body, charge(global))
+			s.body, err = meterCode(s.body, global, params)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	return join(sections), nil
-}
-
-// charge is the code that takes one unit of fuel.
-func charge(global uint32) []byte {
-	index := appendUnsigned(nil, uint64(global))
-	code := append([]byte{0x23}, index...)                        // global.get
-	code = append(code, 0x42, 1, 0x7d, 0x24)                      // i64.const 1, i64.sub, global.set
-	code = append(append(code, index...), 0x23)                   // global.get
-	code = append(append(code, index...), 0x42, 0, 0x53)          // i64.const 0, i64.lt_s
-	return append(code, 0x04, 0x40, 0x00, 0x0b /* if trap end */) // void block
 }
 
 var moduleHeader = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -169,16 +166,21 @@ func addToVector(vector, entry []byte) ([]byte, error) {
 	return append(grown, entry...), nil
 }
 
-func meterCode(body, charge []byte) ([]byte, error) {
+// meterCode rewrites the code section; params holds how many parameters each
+// function has.
+func meterCode(body []byte, global uint32, params []uint32) ([]byte, error) {
 	r := &reader{src: body}
 	count := r.u32()
+	if r.err == nil && uint64(count) != uint64(len(params)) {
+		return nil, fmt.Errorf("%w: %d functions have %d bodies", ErrUnmeterable, len(params), count)
+	}
 	out := appendUnsigned(nil, uint64(count))
 	for i := uint32(0); i < count; i++ {
 		function := r.take(uint64(r.u32()))
 		if r.err != nil {
 			return nil, r.err
 		}
-		metered, err := meterFunction(function, charge)
+		metered, err := meterFunction(function, global, params[i])
 		if err != nil {
 			return nil, fmt.Errorf("function %d: %w", i, err)
 		}
@@ -191,7 +193,9 @@ func meterCode(body, charge []byte) ([]byte, error) {
 	return out, nil
 }
 
-func meterFunction(function, charge []byte) ([]byte, error) {
+// meterFunction rewrites one function. Where it uses bulk instructions it gets a
+// local more, which holds their length.
+func meterFunction(function []byte, global, params uint32) ([]byte, error) {
 	r := &reader{src: function}
 	locals := uint64(0)
 	r.vector(func() {
@@ -204,7 +208,10 @@ func meterFunction(function, charge []byte) ([]byte, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	out := append(bytes.Clone(function[:len(function)-len(r.src)]), charge...)
+	declarations := function[:len(function)-len(r.src)]
+	length := params + uint32(locals) // the index that one more local gets
+	turn := chargeTurn(global)
+	code, usesLength := bytes.Clone(turn), false
 	for len(r.src) > 0 {
 		before := r.src
 		op := r.byte()
@@ -212,12 +219,23 @@ func meterFunction(function, charge []byte) ([]byte, error) {
 		if r.err != nil {
 			return nil, r.err
 		}
-		out = append(out, before[:len(before)-len(r.src)]...)
+		instruction := before[:len(before)-len(r.src)]
+		if shift, bulk := bulkShift(instruction); bulk {
+			code = append(code, chargeBulk(global, length, shift)...)
+			usesLength = true
+		}
+		code = append(code, instruction...)
 		if op == opLoop {
-			out = append(out, charge...)
+			code = append(code, turn...)
 		}
 	}
-	return out, nil
+	if usesLength {
+		var err error
+		if declarations, err = addToVector(declarations, []byte{1, 0x7f /* one i32 */}); err != nil {
+			return nil, err
+		}
+	}
+	return append(bytes.Clone(declarations), code...), nil
 }
 
 func appendUnsigned(dst []byte, v uint64) []byte { return binary.AppendUvarint(dst, v) }

@@ -9,24 +9,28 @@ import (
 // Pool keeps fresh instances ready. An instance leaves it once and never comes
 // back: nothing of one tenant can reach another.
 type Pool struct {
-	module *Module
-	ready  chan *Instance
-	taken  chan struct{} // one token per instance to make
-	done   chan struct{} // closed to end the filler
-	filler sync.WaitGroup
-	once   sync.Once
+	module  *Module
+	exports []string
+	ready   chan *Instance
+	taken   chan struct{} // one token per instance to make
+	done    chan struct{} // closed to end the filler
+	filler  sync.WaitGroup
+	once    sync.Once
 }
 
-// NewPool starts filling a pool of the given size.
-func NewPool(m *Module, size int) (*Pool, error) {
+// NewPool starts filling a pool of the given size. The instances come with the
+// named exports looked up already, each with a stack of its own: Func finds them
+// without allocating.
+func NewPool(m *Module, size int, exports ...string) (*Pool, error) {
 	if size <= 0 {
 		return nil, errors.New("host: pool size must be positive")
 	}
 	p := &Pool{
-		module: m,
-		ready:  make(chan *Instance, size),
-		taken:  make(chan struct{}, size),
-		done:   make(chan struct{}),
+		module:  m,
+		exports: exports,
+		ready:   make(chan *Instance, size),
+		taken:   make(chan struct{}, size),
+		done:    make(chan struct{}),
 	}
 	for range size {
 		p.taken <- struct{}{}
@@ -42,7 +46,7 @@ func (p *Pool) fill() {
 			return
 		case <-p.taken:
 		}
-		instance, err := p.module.Instantiate(context.Background())
+		instance, err := p.start(context.Background())
 		if err != nil {
 			return // Get meets the same error and reports it
 		}
@@ -59,8 +63,19 @@ func (p *Pool) Get(ctx context.Context) (*Instance, error) {
 		p.taken <- struct{}{}
 		return instance, nil
 	default:
-		return p.module.Instantiate(ctx)
+		return p.start(ctx)
 	}
+}
+
+func (p *Pool) start(ctx context.Context) (*Instance, error) {
+	instance, err := p.module.Instantiate(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := instance.lookUp(p.exports); err != nil {
+		return nil, errors.Join(err, instance.Close(ctx))
+	}
+	return instance, nil
 }
 
 // Ready says whether Get would find an instance ready.

@@ -67,3 +67,19 @@ EXPORT("grow") uint32_t grow(void)
 		;
 	return __builtin_wasm_memory_size(0);
 }
+
+static uint8_t area[512 << 10];
+
+// fill clears half a megabyte n times: few turns, much work.
+EXPORT("fill") void fill(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		__builtin_memset(area, (int)i, sizeof area);
+}
+
+// move is the same with memory.copy, a quarter of a megabyte at a time.
+EXPORT("move") void move(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		__builtin_memmove(area, area + sizeof area / 2, sizeof area / 2);
+}
