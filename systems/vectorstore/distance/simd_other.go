@@ -1,0 +1,5 @@
+//go:build !amd64
+
+package distance
+
+var simd kernels
