@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -214,6 +215,12 @@ func (e *effect) points(s *Scenario, i int) []Point {
 	base.Stages = f.Stages
 	if f.Transport != "" {
 		base.Workload.Transport = f.Transport
+	}
+	if len(f.Params) > 0 {
+		params := map[string]string{}
+		maps.Copy(params, s.Workload.Params)
+		maps.Copy(params, f.Params)
+		base.Workload.Params = params
 	}
 	if f.InFlight != nil {
 		base.InFlightMax = *f.InFlight

@@ -48,15 +48,21 @@ type Contender struct {
 
 // ServeEnv is what a contender's process gets from the runner.
 type ServeEnv struct {
-	Dir     string            // its own empty folder; the oracle reads it later
-	Network string            // unix, tcp, udp
-	Params  map[string]string // the scenario's params for this contender
+	Dir     string // its own empty folder; the oracle reads it later
+	Network string // unix, tcp, udp
+	// Params are the point's workload.params, with the number of its tenants as
+	// ParamTenants, and over them the scenario's params for this contender. A
+	// workload without params hands nothing over, its tenants neither.
+	Params map[string]string
 	// Ready tells the runner the address to drive. It is called once.
 	Ready func(address string) error
 	// Stat sets one of the contender's own counters (unit last in the name);
 	// the runner reads them when the contender has stopped.
 	Stat func(name string, value float64)
 }
+
+// ParamTenants is the key in ServeEnv.Params of the workload's number of tenants.
+const ParamTenants = "tenants"
 
 // TrialSpec is one planned trial.
 type TrialSpec struct {

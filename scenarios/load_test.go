@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -125,4 +126,42 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A point's params stand in front of the workload's, a contender's in front of
+// both; tenants come with them.
+func TestParamsOfPoints(t *testing.T) {
+	file := func(params, own, point string) string {
+		return `
+version: 1
+name: n
+day: 7
+title: t
+seed: 1
+workload: {transport: unix, codec: frame, tenants: 3, popularity: uniform, record: 1KiB` + params + `}
+contenders: [{name: a` + own + `}]
+sizes: {trials: 1, warmup: 1ms, duration: 10ms, timeout: 1s}
+headline: p
+points: [{name: p, arrival: closed, writers: 1, connections: 1` + point + `}]
+thresholds: [{id: i, doc: d, class: gate, metric: oracle_lost, compare: "==", limit: 0, unit: count}]
+`
+	}
+	for _, test := range []struct {
+		text string
+		want map[string]string
+	}{
+		{file("", "", ""), nil},
+		{file("", ", params: {own: 1}", ""), map[string]string{"own": "1"}},
+		{file(", params: {size: 1, kept: x}", ", params: {own: 1}", ", params: {size: 2, own: 3}"),
+			map[string]string{"size": "2", "kept": "x", "own": "1", ParamTenants: "3"}},
+		{file("", "", ", params: {size: 2}"), map[string]string{"size": "2", ParamTenants: "3"}},
+	} {
+		s, err := Parse("test.yaml", []byte(test.text), ModeQuick, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := servedParams(s.Points[0].Workload, s.Contenders[0].Params); !maps.Equal(got, test.want) {
+			t.Errorf("params %v, want %v", got, test.want)
+		}
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -205,7 +206,7 @@ func (t *trialRun) serveArgs() serveArgs {
 	}
 	for _, c := range t.scenario.Contenders {
 		if c.Name == t.slot.contender {
-			a.params = maps.Clone(c.Params)
+			a.params = servedParams(t.slot.point.Workload, c.Params)
 		}
 	}
 	if len(t.faults) == 0 || t.slot.reference || t.contender(t.slot.contender).Role != reports.RoleSubject {
@@ -216,6 +217,17 @@ func (t *trialRun) serveArgs() serveArgs {
 	}
 	maps.Copy(a.params, t.faults)
 	return a
+}
+
+// servedParams are what ServeEnv.Params holds for a contender with own params.
+func servedParams(w Workload, own map[string]string) map[string]string {
+	if len(w.Params) == 0 {
+		return maps.Clone(own)
+	}
+	params := map[string]string{ParamTenants: strconv.Itoa(w.Tenants)}
+	maps.Copy(params, w.Params)
+	maps.Copy(params, own)
+	return params
 }
 
 // load drives the contender, and measures it meanwhile. It ends early when the
