@@ -55,6 +55,8 @@ var tools = []Tool{
 		Debian: []string{"clang-format-19"}, Other: "clang-tools-extra (version 19)", Costs: "the C lint of .ci/run is skipped"},
 	{ID: "tool.libbpf", Name: "libbpf headers", Files: []string{"usr/include/bpf/bpf_helpers.h"}, Purpose: ForGenerate,
 		Debian: []string{"libbpf-dev"}, Other: "libbpf-devel", Costs: "can't rebuild the committed BPF objects; running labs does not need it"},
+	{ID: "tool.flatc", Name: "flatc", Commands: []string{"flatc"}, Version: []string{"--version"}, Purpose: ForGenerate,
+		Debian: []string{"flatbuffers-compiler"}, Other: "flatbuffers", Costs: "can't rebuild the committed FlatBuffers accessors; running labs does not need it"},
 	{ID: "tool.bpftool", Name: "bpftool", Commands: []string{"bpftool"}, Folders: []string{"usr/sbin", "sbin"}, Version: []string{"version"}, Purpose: ForReports,
 		Debian: []string{"bpftool"}, Other: "bpftool", Costs: "can't list loaded programs and pins by hand, nor make the vmlinux header anew"},
 	{ID: "tool.chromium", Name: "chromium", Commands: []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"}, Version: []string{"--version"}, Purpose: ForReports,
