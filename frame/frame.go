@@ -104,19 +104,27 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func Append(dst []byte, f Frame) []byte {
 	start := len(dst)
 	var header [HeaderLen]byte
-	binary.LittleEndian.PutUint32(header[0:], uint32(HeaderLen-4+len(f.Body)))
-	header[4] = Version
-	header[5] = byte(f.Kind)
-	header[6] = byte(f.Status)
-	header[7] = f.Flags
-	binary.LittleEndian.PutUint64(header[8:], f.ID)
-	binary.LittleEndian.PutUint32(header[16:], f.Tenant)
 	dst = append(dst, header[:]...)
 	dst = append(dst, f.Body...)
-	if f.Flags&FlagUnchecked == 0 {
-		binary.LittleEndian.PutUint32(dst[start+20:], checksum(dst[start:]))
-	}
+	Seal(dst[start:], f)
 	return dst
+}
+
+// Seal makes whole a frame whose body stands behind HeaderLen bytes of room, so
+// that a body can be made in its place: it writes the header, f.Body is not used.
+func Seal(whole []byte, f Frame) {
+	binary.LittleEndian.PutUint32(whole[0:], uint32(len(whole)-4))
+	whole[4] = Version
+	whole[5] = byte(f.Kind)
+	whole[6] = byte(f.Status)
+	whole[7] = f.Flags
+	binary.LittleEndian.PutUint64(whole[8:], f.ID)
+	binary.LittleEndian.PutUint32(whole[16:], f.Tenant)
+	sum := uint32(0)
+	if f.Flags&FlagUnchecked == 0 {
+		sum = checksum(whole)
+	}
+	binary.LittleEndian.PutUint32(whole[20:], sum)
 }
 
 // Parse reads the first frame of src. It returns the frame and the number of

@@ -114,3 +114,14 @@ func BenchmarkAppendParse256B(b *testing.B) {
 		}
 	}
 }
+
+func TestSealEqualsAppend(t *testing.T) {
+	for _, flags := range []uint8{0, FlagUnchecked} {
+		f := Frame{Kind: KindQuery | KindReply, Status: StatusUnknown, Flags: flags, Tenant: 9, ID: 1 << 40, Body: []byte("a body made in its place")}
+		sealed := append(bytes.Repeat([]byte{0xee}, HeaderLen), f.Body...)
+		Seal(sealed, f)
+		if want := Append(nil, f); !bytes.Equal(sealed, want) {
+			t.Fatalf("sealed %x, want %x", sealed, want)
+		}
+	}
+}
