@@ -43,8 +43,9 @@ const (
 	KindAppend Kind = 2 // body: the record; answer body: u64 sequence
 	KindRead   Kind = 3 // body: u64 sequence; answer body: the record
 	KindTail   Kind = 4 // body: u64 first sequence, u32 max records; answer body: records, each u32 length and bytes
-	// KindGet asks for a projection. Body: u32 projection; answer body: u64
-	// version, u32 snapshot version, then the projection's bytes.
+	// KindGet asks for a projection. Body: u32 projection, then padding to be
+	// ignored: an answer from within the driver is never longer than its request.
+	// Answer body: u64 version, u32 snapshot version, then the projection.
 	KindGet Kind = 5
 	// KindQuery asks a graph; the graph's own package defines its bodies.
 	KindQuery Kind = 6

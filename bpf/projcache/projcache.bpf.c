@@ -1,0 +1,505 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+//go:build ignore
+
+/*
+ * Answers requests for projections in the driver: a Get of the frame protocol
+ * whose projection is in the cache leaves the way it came, with the projection
+ * in it. Everything else goes to the stack untouched.
+ *
+ * An answer is never longer than its request's packet, so requests are padded.
+ * How far a packet can grow is the driver's affair (next to nothing on veth),
+ * and a server that answers short requests from made-up addresses with long
+ * answers is a weapon.
+ */
+#include "../headers/packet.bpf.h"
+#include "projcache.h"
+
+/* The service: set by the loader. Addresses of zero mean any. */
+const volatile u16 service_port = 0; /* host order */
+const volatile __be32 service_ipv4 = 0;
+const volatile __be32 service_ipv6[4] = {};
+/* For runs that repeat one packet, outside of any driver: an answered request is
+ * put back, and, with inspect, its projection must be one word over and over. */
+const volatile bool rehearse = false;
+const volatile bool inspect = false;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct projection_key);
+	__type(value, u32); /* number of the slot */
+} projections SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* The snapshot version that each tenant is served from; 0: none. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} snapshots SEC(".maps");
+
+struct outcomes {
+	u64 count[OUTCOMES];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct outcomes);
+} outcomes SEC(".maps");
+
+/* LAYOUT, and the program's own number: what is pinned must say the same. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, u32);
+} layout SEC(".maps");
+
+/* The header of package frame, little-endian. */
+struct frame_header {
+	u32 length; /* of everything behind this field */
+	u8 version;
+	u8 kind;
+	u8 status;
+	u8 flags;
+	u32 id[2];
+	u32 tenant;
+	u32 checksum;
+} __attribute__((packed));
+
+struct get {
+	struct frame_header header;
+	u32 projection;
+} __attribute__((packed));
+
+enum {
+	FRAME_VERSION = 1,
+	KIND_GET = 5,
+	KIND_REPLY = 0x80,
+	FLAG_UNCHECKED = 1,
+	LENGTH_REST =
+		sizeof(struct frame_header) - sizeof(u32), /* behind the length, without a body */
+};
+
+/* The four bytes from version to flags, as one number. */
+#define FRAME_WORD(kind) (FRAME_VERSION | (kind) << 8 | FLAG_UNCHECKED << 24)
+
+/*
+ * Reads of a slot around a copy. x86 keeps loads in order by itself; elsewhere
+ * an atomic operation that changes nothing is the barrier.
+ */
+static __always_inline u32 sequence_of(struct slot *slot)
+{
+#ifdef __TARGET_ARCH_x86
+	u32 sequence;
+
+	barrier();
+	sequence = *(volatile u32 *)&slot->sequence;
+	barrier();
+	return sequence;
+#else
+	return __sync_fetch_and_or(&slot->sequence, 0);
+#endif
+}
+
+static __always_inline u32 packet_length(const struct xdp_md *ctx)
+{
+	u64 length = (u64)ctx->data_end - (u64)ctx->data;
+
+	barrier_var(length); /* the verifier takes no 32-bit arithmetic on pointers */
+	return length;
+}
+
+static __always_inline int network_layer(void *data, void *end, u32 *offset, u16 *type)
+{
+	struct ethernet *eth = data;
+
+	if ((void *)(eth + 1) > end)
+		return TRUNCATED;
+	*type = be16(eth->type);
+	*offset = sizeof(*eth);
+	if ((eth->dst[0] | eth->src[0]) & 1)
+		return BAD_ADDRESS;
+	for (int i = 0; i < VLAN_TAGS_MAX; i++) {
+		struct vlan_tag *tag = data + *offset;
+
+		if (*type != TYPE_VLAN && *type != TYPE_QINQ)
+			break;
+		if ((void *)(tag + 1) > end)
+			return TRUNCATED;
+		*type = be16(tag->type);
+		*offset += sizeof(*tag);
+	}
+	return ANSWERED;
+}
+
+/* A source that no host has: nothing, this host, many hosts. */
+static __always_inline bool nobody4(__be32 address)
+{
+	u8 first = (u8)address;
+
+	return first == 0 || first == 127 || first >= 224;
+}
+
+static __always_inline int take_ipv4(void *data, void *end, struct datagram *d)
+{
+	struct ipv4 *ip = data + d->network;
+	u32 length;
+
+	if ((void *)(ip + 1) > end)
+		return TRUNCATED;
+	if (ip->version_words >> 4 != 4)
+		return NOT_IP;
+	if (ip->version_words != 0x45)
+		return IP_OPTIONS;
+	if (ip->fragment & be16(IPV4_FRAGMENT))
+		return FRAGMENT;
+	if (ip->protocol != PROTOCOL_UDP)
+		return NOT_UDP;
+	length = be16(ip->length);
+	if (length < sizeof(*ip) + sizeof(struct udp))
+		return BAD_LENGTH;
+	if (data + d->network + length > end)
+		return TRUNCATED;
+	d->payload = d->network + sizeof(*ip) + sizeof(struct udp);
+	d->payload_len = length - sizeof(*ip) - sizeof(struct udp);
+	return ANSWERED;
+}
+
+static __always_inline int take_ipv6(void *data, void *end, struct datagram *d)
+{
+	struct ipv6 *ip = data + d->network;
+	u32 length;
+
+	if ((void *)(ip + 1) > end)
+		return TRUNCATED;
+	if ((ip->version_flow & be32(0xf0000000)) != be32(0x60000000))
+		return NOT_IP;
+	if (ip->next != PROTOCOL_UDP)
+		return NOT_UDP;
+	length = be16(ip->payload_length);
+	if (length < sizeof(struct udp))
+		return BAD_LENGTH;
+	if (data + d->network + sizeof(*ip) + length > end)
+		return TRUNCATED;
+	d->v6 = true;
+	d->payload = d->network + sizeof(*ip) + sizeof(struct udp);
+	d->payload_len = length - sizeof(struct udp);
+	return ANSWERED;
+}
+
+/* Who asks whom: looked at only in a datagram for the service's port. */
+static __always_inline int check_addresses(void *data, void *end, const struct datagram *d)
+{
+	if (d->v6) {
+		struct ipv6 *ip = data + d->network;
+		const __be32 mine[4] = {service_ipv6[0], service_ipv6[1], service_ipv6[2],
+					service_ipv6[3]};
+		const __be32 *from = ip->src;
+
+		if ((void *)(ip + 1) > end)
+			return TRUNCATED;
+		if ((from[0] & be32(0xff000000)) == be32(0xff000000) ||
+		    !(from[0] | from[1] | from[2]))
+			return BAD_ADDRESS;
+		if ((mine[0] | mine[1] | mine[2] | mine[3]) && !ipv6_equal(mine, ip->dst))
+			return BAD_ADDRESS;
+		return (ip->dst[0] & be32(0xff000000)) == be32(0xff000000) ? BAD_ADDRESS : ANSWERED;
+	}
+	struct ipv4 *ip = data + d->network;
+
+	if ((void *)(ip + 1) > end)
+		return TRUNCATED;
+	if (ipv4_sum(ip) != 0xffff)
+		return BAD_CHECKSUM;
+	if (nobody4(ip->src) || nobody4(ip->dst) || (service_ipv4 && ip->dst != service_ipv4))
+		return BAD_ADDRESS;
+	return ANSWERED;
+}
+
+/* Finds the datagram; ANSWERED means that it is one for the service. */
+static __always_inline int take_datagram(struct xdp_md *ctx, struct datagram *d)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	u16 type;
+	int outcome = network_layer(data, end, &d->network, &type);
+
+	if (outcome != ANSWERED)
+		return outcome;
+	d->v6 = false;
+	if (type == TYPE_IPV4)
+		outcome = take_ipv4(data, end, d);
+	else if (type == TYPE_IPV6)
+		outcome = take_ipv6(data, end, d);
+	else
+		outcome = NOT_IP;
+	if (outcome != ANSWERED)
+		return outcome;
+
+	struct udp *udp = data + d->payload - sizeof(struct udp);
+
+	if ((void *)(udp + 1) > end)
+		return TRUNCATED;
+	if (udp->dst != be16(service_port))
+		return OTHER_PORT;
+	if (!udp->src)
+		return BAD_ADDRESS;
+	if (be16(udp->length) != d->payload_len + sizeof(*udp))
+		return BAD_LENGTH;
+	return check_addresses(data, end, d);
+}
+
+static __always_inline int take_get(struct xdp_md *ctx, const struct datagram *d,
+				    struct projection_key *key)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct get *get = data + d->payload;
+
+	if (d->payload_len < sizeof(*get))
+		return OTHER_FRAME;
+	if ((void *)(get + 1) > end)
+		return TRUNCATED;
+	if (get->header.length != d->payload_len - sizeof(get->header.length) ||
+	    get->header.checksum || *(u32 *)&get->header.version != FRAME_WORD(KIND_GET))
+		return OTHER_FRAME;
+	/* Several buffers, as of jumbo frames: their tails are not for the program. */
+	if (bpf_xdp_get_buff_len(ctx) != packet_length(ctx))
+		return TRUNCATED;
+	key->tenant = get->header.tenant;
+	key->projection = get->projection;
+	return ANSWERED;
+}
+
+/* Sends the headers back to where they came from, around a body that is in place. */
+static __always_inline int turn_round(struct xdp_md *ctx, const struct datagram *d, u32 body_len,
+				      u32 body_sum)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct ethernet *eth = data;
+	struct udp *udp = data + d->payload - sizeof(struct udp);
+	struct frame_header *header = (void *)(udp + 1);
+	u32 udp_len = sizeof(*udp) + sizeof(*header) + body_len;
+	u64 sum = body_sum;
+	u8 mac[6];
+	u16 check;
+
+	if ((void *)(eth + 1) > end || (void *)(header + 1) > end)
+		return TRUNCATED;
+	__builtin_memcpy(mac, eth->dst, sizeof(mac));
+	__builtin_memcpy(eth->dst, eth->src, sizeof(mac));
+	__builtin_memcpy(eth->src, mac, sizeof(mac));
+	if (d->v6) {
+		struct ipv6 *ip = data + d->network;
+
+		if ((void *)(ip + 1) > end)
+			return TRUNCATED;
+		for (int i = 0; i < 4; i++) {
+			__be32 word = ip->src[i];
+
+			ip->src[i] = ip->dst[i];
+			ip->dst[i] = word;
+			sum += (u64)ip->src[i] + word;
+		}
+		ip->payload_length = be16(udp_len);
+		ip->hop_limit = TTL;
+	} else {
+		struct ipv4 *ip = data + d->network;
+		__be32 src;
+
+		if ((void *)(ip + 1) > end)
+			return TRUNCATED;
+		src = ip->src;
+		ip->src = ip->dst;
+		ip->dst = src;
+		sum += (u64)ip->src + src;
+		ip->length = be16(sizeof(*ip) + udp_len);
+		ip->id = 0;
+		ip->fragment = be16(IPV4_DONT_FRAGMENT);
+		ip->ttl = TTL;
+		ip->check = 0;
+		ip->check = ~ipv4_sum(ip);
+	}
+	__be16 port = udp->src;
+
+	udp->src = udp->dst;
+	udp->dst = port;
+	udp->length = be16(udp_len);
+	header->length = LENGTH_REST + body_len;
+	header->kind = KIND_GET | KIND_REPLY;
+	sum += (u64)udp->src + udp->dst + 2 * (u64)udp->length + be16(PROTOCOL_UDP);
+	const u32 *word = (const u32 *)header;
+
+	for (int i = 0; i < (int)(sizeof(*header) / sizeof(u32)); i++)
+		sum += word[i];
+	check = ~fold(sum);
+	udp->check = check ? check : 0xffff;
+	return ANSWERED;
+}
+
+/*
+ * Makes a request of a packet again that a copied body has overwritten. The
+ * padding's former bytes are lost, and with them what the UDP checksum was of: a
+ * datagram without one is as good. (IPv6 wants one. Where it was not checked by
+ * the card already, the stack drops the datagram, and its sender asks again.)
+ */
+static __always_inline void put_back(struct xdp_md *ctx, const struct datagram *d, u32 packet_len,
+				     u32 projection)
+{
+	if (bpf_xdp_adjust_tail(ctx, (int)packet_len - (int)packet_length(ctx)))
+		return;
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct get *get = data + d->payload;
+	struct udp *udp = data + d->payload - sizeof(struct udp);
+
+	if ((void *)(get + 1) > end)
+		return;
+	get->projection = projection;
+	if (!d->v6)
+		udp->check = 0;
+}
+
+/* How a read of the cache goes on. */
+struct reading {
+	u32 packet_len; /* of the request */
+	u32 body_len;
+	u32 body_sum;
+	u32 again;	  /* reads that found a value changing */
+	bool overwritten; /* the packet holds part of an answer */
+	bool torn;	  /* seen by a rehearsal */
+};
+
+/* Looks whether an answer is torn: all words of its projection must be equal. */
+static __always_inline void rehearsed(struct xdp_md *ctx, const struct datagram *d,
+				      struct reading *r)
+{
+	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	u64 *word = data + d->payload + sizeof(struct frame_header) + BODY_HEADER_LEN;
+	u64 first;
+
+	if (!inspect || (void *)(word + 1) > end)
+		return;
+	first = *word;
+	for (int i = 0; i < PROJECTION_LEN_MAX / (int)sizeof(u64); i++) {
+		if ((void *)(word + i + 1) > end)
+			return;
+		if (word[i] == first)
+			continue;
+		r->torn = true;
+		return;
+	}
+}
+
+/* Copies what key leads to behind the frame header, once whole, or says why not. */
+static __always_inline int copy_body(struct xdp_md *ctx, const struct datagram *d,
+				     const struct projection_key *key, struct reading *r)
+{
+	u32 *number = bpf_map_lookup_elem(&projections, key);
+
+	if (!number)
+		return MISSED;
+	u32 at = *(volatile u32 *)number;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &at);
+
+	if (!slot)
+		return MISSED;
+	u32 sequence = sequence_of(slot);
+	u32 body = d->payload + sizeof(struct frame_header);
+	u32 len = *(volatile u32 *)&slot->body_len;
+
+	/* Another's by now, if the key is not the one that led here. */
+	if (sequence & 1 || slot->key.tenant != key->tenant ||
+	    slot->key.projection != key->projection || slot->key.snapshot != key->snapshot ||
+	    len < BODY_HEADER_LEN || len > BODY_LEN_MAX)
+		return CHANGING;
+	r->body_sum = slot->body_sum;
+	r->body_len = len;
+	if (body + len > r->packet_len)
+		return sequence_of(slot) == sequence ? TOO_LARGE : CHANGING;
+	if (bpf_xdp_adjust_tail(ctx, (int)(body + len) - (int)packet_length(ctx)))
+		return TOO_LARGE;
+	r->overwritten = true;
+	if (bpf_xdp_store_bytes(ctx, body, slot->body, len))
+		return TOO_LARGE;
+	if (sequence_of(slot) != sequence)
+		return CHANGING;
+	if (!slot->used)
+		slot->used = 1;
+	return ANSWERED;
+}
+
+static __always_inline int answer(struct xdp_md *ctx, struct reading *r)
+{
+	struct projection_key key = {};
+	struct datagram d;
+	int outcome = take_datagram(ctx, &d);
+
+	if (outcome != ANSWERED)
+		return outcome;
+	outcome = take_get(ctx, &d, &key);
+	if (outcome != ANSWERED)
+		return outcome;
+	r->packet_len = packet_length(ctx);
+	u32 *snapshot = bpf_map_lookup_elem(&snapshots, &key.tenant);
+
+	if (!snapshot || !(key.snapshot = *(volatile u32 *)snapshot))
+		return TENANT_UNKNOWN;
+	for (int i = 0; i < READS_MAX; i++) {
+		outcome = copy_body(ctx, &d, &key, r);
+		if (outcome != CHANGING)
+			break;
+		r->again++;
+	}
+	if (outcome == ANSWERED)
+		outcome = turn_round(ctx, &d, r->body_len, r->body_sum);
+	if (outcome != ANSWERED && r->overwritten)
+		put_back(ctx, &d, r->packet_len, key.projection);
+	if (outcome == ANSWERED && rehearse) {
+		rehearsed(ctx, &d, r);
+		turn_round(ctx, &d, d.payload_len - sizeof(struct frame_header), 0);
+		put_back(ctx, &d, r->packet_len, key.projection);
+		void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+		struct get *get = data + d.payload;
+
+		if ((void *)(get + 1) <= end)
+			get->header.kind = KIND_GET;
+	}
+	return outcome;
+}
+
+SEC("xdp.frags")
+int projection_cache(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct reading r = {};
+	int outcome = answer(ctx, &r);
+	struct outcomes *o = bpf_map_lookup_elem(&outcomes, &zero);
+
+	if (o && outcome >= 0 && outcome < OUTCOMES) {
+		o->count[outcome]++;
+		if (r.again)
+			o->count[READ_AGAIN] += r.again;
+		if (r.torn)
+			o->count[TORN]++;
+	}
+	return outcome == ANSWERED ? XDP_TX : XDP_PASS;
+}
+
+/* For the other end of a veth pair: without a program there, XDP_TX drops. */
+SEC("xdp.frags")
+int pass(struct xdp_md *ctx)
+{
+	return XDP_PASS;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
