@@ -305,12 +305,23 @@ func (l *Log) Recovery() Recovery { return l.e.Recovery() }
 // Retain removes what the retention options ask to remove. It also runs by
 // itself every RetireEvery when one of them is set.
 func (l *Log) Retain() error {
+	return l.retire(func() *Retirement { return l.e.Retire() })
+}
+
+// RetainFrom removes segments whose records all belong to the tenant and have
+// lower sequences than seq, which a snapshot elsewhere covers. It does nothing
+// while Retain or another RetainFrom is at work.
+func (l *Log) RetainFrom(tenant uint32, seq uint64) error {
+	return l.retire(func() *Retirement { return l.e.RetireBelow(tenant, seq) })
+}
+
+func (l *Log) retire(choose func() *Retirement) error {
 	l.mu.Lock()
 	if l.closing || l.retiring {
 		l.mu.Unlock()
 		return nil
 	}
-	r := l.e.Retire()
+	r := choose()
 	if r == nil {
 		l.mu.Unlock()
 		return nil

@@ -143,15 +143,35 @@ func (e *Engine) Retire() *Retirement {
 // RetireTo is Retire with a limit of bytes (0: none) and the time of the oldest
 // record to keep (zero: all).
 func (e *Engine) RetireTo(bytesMax int64, oldest time.Time) *Retirement {
-	n, kept := 0, e.bytes
-	for _, s := range e.segments {
-		size := s.end - segmentHeaderLen
+	kept := e.bytes
+	return e.retireWhile(func(s *segment) bool {
 		over := bytesMax > 0 && kept > bytesMax
 		old := !oldest.IsZero() && s.newestNs < oldest.UnixNano()
-		if s == e.active || !over && !old || e.busy(s) {
+		kept -= s.end - segmentHeaderLen
+		return over || old
+	})
+}
+
+// RetireBelow removes segments whose records all belong to one tenant and have
+// lower sequences than the given one: what a snapshot of its state covers.
+func (e *Engine) RetireBelow(tenant uint32, seq uint64) *Retirement {
+	return e.retireWhile(func(s *segment) bool {
+		for id, p := range s.spans {
+			if id != tenant || p.last >= seq {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// retireWhile retires the oldest segments as long as expired says so.
+func (e *Engine) retireWhile(expired func(*segment) bool) *Retirement {
+	n := 0
+	for _, s := range e.segments {
+		if s == e.active || e.busy(s) || !expired(s) {
 			break
 		}
-		kept -= size
 		n++
 	}
 	// The last segment stays: its end is where the next one's durable mark points.

@@ -54,56 +54,77 @@ func (ix *Index) bridge(at uint32, gone []bool) bool {
 	if int(at) >= len(ix.states) {
 		return false
 	}
-	var changes []change
 	for slot := at; slot < min(at+nodesPerStep, uint32(len(ix.states))); slot++ {
-		if ix.states[slot] == absent || int(slot) < len(gone) && gone[slot] {
+		if ix.states[slot] == absent || isGone(gone, slot) {
 			continue // those deleted meanwhile are walked over by searches: they are repaired too
 		}
 		for level := 0; level <= ix.levelOf(slot); level++ {
-			if c, ok := ix.past(slot, level, gone); ok {
-				changes = append(changes, c)
+			if changes := ix.past(slot, level, gone); len(changes) > 0 {
+				ix.mu.Lock()
+				for _, c := range changes {
+					ix.setLinks(c.slot, c.level, c.links)
+				}
+				ix.mu.Unlock()
 			}
 		}
-	}
-	if len(changes) > 0 {
-		ix.mu.Lock()
-		for _, c := range changes {
-			ix.setLinks(c.slot, c.level, c.links)
-		}
-		ix.mu.Unlock()
 	}
 	return true
 }
 
-// past is a node's links without those that are gone, chosen from what is left
-// and from the links of the gone ones.
-func (ix *Index) past(slot uint32, level int, gone []bool) (change, bool) {
-	isGone := func(other uint32) bool { return int(other) < len(gone) && gone[other] }
+func isGone(gone []bool, slot uint32) bool { return int(slot) < len(gone) && gone[slot] }
+
+// goneMax bounds how many gone nodes are walked over to get past them.
+const goneMax = 256
+
+// past gives a node new links in place of those to gone nodes: chosen from the
+// ones left and from what the gone ones lead to, over as many gone ones as it
+// takes. The nodes that it newly links to link back, so that it stays reachable.
+func (ix *Index) past(slot uint32, level int, gone []bool) []change {
 	before := ix.links(slot, level)
-	if !slices.ContainsFunc(before, isGone) {
-		return change{}, false
+	if !slices.ContainsFunc(before, func(other uint32) bool { return isGone(gone, other) }) {
+		return nil
 	}
 	s := ix.planner
+	candidates := ix.beyond(s, slot, level, gone)
+	near := ix.byDistance(s, slot, candidates)
+	if len(near) == 0 && ix.alive > 1 {
+		// Everything around it is gone: it is put in anew.
+		s.query.SetSlot(slot)
+		start := ix.descend(s, s.query, level)
+		ix.searchLevel(s, s.query, []item{start}, ix.o.EfConstruction, level, func(other uint32) bool { return other != slot })
+		near = s.ordered()
+	}
+	links := append([]uint32(nil), ix.choose(s, near, ix.linksMax(level))...)
+	changes := []change{{slot, level, links}}
+	for _, other := range links {
+		if !slices.Contains(before, other) && !slices.Contains(ix.links(other, level), slot) {
+			changes = append(changes, ix.linkBack(s, other, slot, level))
+		}
+	}
+	return changes
+}
+
+// beyond are the live nodes next to a node, gone ones walked over.
+func (ix *Index) beyond(s *searcher, slot uint32, level int, gone []bool) []uint32 {
 	s.begin(len(ix.states))
 	s.visited[slot] = s.round
 	var candidates []uint32
-	add := func(other uint32) {
-		if s.visited[other] != s.round && ix.states[other] == live {
+	walk := []uint32{slot}
+	for at := 0; at < len(walk) && at < goneMax; at++ {
+		for _, other := range ix.links(walk[at], level) {
+			if s.visited[other] == s.round {
+				continue
+			}
 			s.visited[other] = s.round
-			candidates = append(candidates, other)
+			switch {
+			case isGone(gone, other):
+				walk = append(walk, other)
+			case ix.states[other] == live:
+				candidates = append(candidates, other)
+			}
 		}
 	}
-	for _, other := range before {
-		if !isGone(other) {
-			add(other)
-			continue
-		}
-		for _, further := range ix.links(other, level) {
-			add(further)
-		}
-	}
-	chosen := ix.choose(s, ix.byDistance(s, slot, candidates), ix.linksMax(level))
-	return change{slot, level, append([]uint32(nil), chosen...)}, true
+	return candidates
 }
 
 // remove takes slots out that no live node links to any more.

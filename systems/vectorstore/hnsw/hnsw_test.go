@@ -206,7 +206,7 @@ func TestSmallGraphs(t *testing.T) {
 // Everything is replaced several times over: the graph must stay as good as one
 // that was built at once.
 func TestChurnKeepsRecall(t *testing.T) {
-	const n, dim, rounds = 1500, 32, 6
+	const n, dim, rounds = 1000, 32, 4
 	f := newFixture(t, dim, vectors.Cosine, false, Options{EfConstruction: 100})
 	all := clustered(4, n*(rounds+1)+50, dim)
 	queries, next, rng := all[len(all)-50:], 0, rand.New(rand.NewPCG(4, 4))
@@ -232,6 +232,33 @@ func TestChurnKeepsRecall(t *testing.T) {
 		}
 		free = free[:0]
 		f.wantRecall(0.95, queries, 10, DefaultEf, nil)
+	}
+}
+
+// Nearly everything is deleted at once, then everything: the few that are left,
+// and what comes afterwards, must still be reachable.
+func TestMassDeletion(t *testing.T) {
+	const n, dim = 300, 16
+	all := clustered(8, 3*n, dim)
+	for _, left := range []int{0, 1, 5, 60} {
+		f := newFixture(t, dim, vectors.Euclid, false, Options{EfConstruction: 60})
+		for slot := range uint32(n) {
+			f.insert(slot, all[slot])
+		}
+		for slot := range uint32(n - left) {
+			f.index.Delete(slot)
+			delete(f.in, slot)
+		}
+		for slot := range uint32(20) { // while the deleted ones are still in the graph
+			f.insert(n+slot, all[n+slot])
+		}
+		f.wantRecall(1, all[2*n:2*n+50], 10, DefaultEf, nil)
+		free := f.index.Consolidate()
+		f.wantRecall(1, all[2*n:2*n+50], 10, DefaultEf, nil)
+		for i, slot := range free {
+			f.insert(slot, all[n+50+i%200])
+		}
+		f.wantRecall(0.97, all[2*n:2*n+50], 10, DefaultEf, nil)
 	}
 }
 

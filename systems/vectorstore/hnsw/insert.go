@@ -33,7 +33,8 @@ func (ix *Index) Insert(slot uint32) error {
 	for _, c := range changes {
 		ix.setLinks(c.slot, c.level, c.links)
 	}
-	if level > ix.top {
+	// Where only deleted nodes are, nothing was linked: the graph begins anew.
+	if level > ix.top || ix.alive == 1 {
 		ix.entry, ix.top = slot, level
 	}
 	return nil
@@ -42,7 +43,7 @@ func (ix *Index) Insert(slot uint32) error {
 // plan finds the new node's links on each of its levels, and the new links of
 // those that it links to. It only reads.
 func (ix *Index) plan(slot uint32, level int) []change {
-	if ix.top < 0 {
+	if ix.alive == 0 {
 		return nil
 	}
 	s := ix.planner

@@ -63,7 +63,7 @@ type chunk struct {
 // codeScale turns the dot products of a row's codes into those of its vector.
 type codeScale struct {
 	step   float32 // value of one step of the codes
-	square float32 // squared length of the vector
+	square float32 // squared length of the coded vector
 }
 
 // Table is a growing table of vectors. Rows are written by one goroutine at a
@@ -128,6 +128,13 @@ func Normalize(v []float32) {
 
 // Put writes the vector of a slot.
 func (t *Table) Put(slot uint32, v []float32) error {
+	return t.put(slot, v, t.metric == Cosine)
+}
+
+// PutStored is Put for a vector that Row returned: it is kept bit by bit.
+func (t *Table) PutStored(slot uint32, v []float32) error { return t.put(slot, v, false) }
+
+func (t *Table) put(slot uint32, v []float32, normalize bool) error {
 	if len(v) != t.dim {
 		return fmt.Errorf("vectors: %d dimensions, want %d", len(v), t.dim)
 	}
@@ -136,7 +143,7 @@ func (t *Table) Put(slot uint32, v []float32) error {
 	}
 	row := t.Row(slot)
 	copy(row, v)
-	if t.metric == Cosine {
+	if normalize {
 		Normalize(row)
 	}
 	if t.quantized {
@@ -171,18 +178,19 @@ func (t *Table) Row(slot uint32) []float32 {
 // quantize maps the largest absolute value to 127: symmetric, a scale for each
 // vector, so that no training is needed and a vector never changes its codes.
 func quantize(v []float32, codes []int8) codeScale {
-	var largest, square float32
+	var largest float32
 	for _, x := range v {
 		largest = max(largest, x, -x)
-		square += x * x
 	}
 	if largest == 0 || math.IsInf(float64(largest), 0) || largest != largest {
 		clear(codes)
-		return codeScale{square: square}
+		return codeScale{}
 	}
 	step := largest / 127
+	var square int32
 	for i, x := range v {
 		codes[i] = int8(math.RoundToEven(float64(x / step)))
+		square += int32(codes[i]) * int32(codes[i])
 	}
-	return codeScale{step: step, square: square}
+	return codeScale{step: step, square: float32(square) * step * step}
 }
