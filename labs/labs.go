@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nexuscore-labs/nexus/labs/day03"
 	"github.com/nexuscore-labs/nexus/labs/day07"
 	"github.com/nexuscore-labs/nexus/scenarios"
 )
@@ -13,6 +14,7 @@ import (
 // All returns every lab, by day.
 func All() []*scenarios.Lab {
 	return []*scenarios.Lab{
+		day03.Lab(),
 		day07.Lab(),
 	}
 }

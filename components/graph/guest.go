@@ -35,12 +35,21 @@ type Guests struct {
 	pool *host.Pool
 }
 
-// NewGuests compiles the guest and keeps poolSize instances ready. The memory of
-// one, image and traversals included, is bounded by memoryLenMax, in bytes.
-func NewGuests(ctx context.Context, runtime *host.Runtime, memoryLenMax, poolSize int) (*Guests, error) {
+// Compile compiles the guest. The memory of an instance, image and traversals
+// included, is bounded by memoryLenMax, in bytes.
+func Compile(ctx context.Context, runtime *host.Runtime, memoryLenMax int) (*host.Module, error) {
 	module, err := runtime.Compile(ctx, guestWasm, host.Limits{MemoryLenMax: memoryLenMax, FuelPerCall: fuelPerCall})
 	if err != nil {
 		return nil, fmt.Errorf("compile graph guest: %w", err)
+	}
+	return module, nil
+}
+
+// NewGuests compiles the guest and keeps poolSize instances ready.
+func NewGuests(ctx context.Context, runtime *host.Runtime, memoryLenMax, poolSize int) (*Guests, error) {
+	module, err := Compile(ctx, runtime, memoryLenMax)
+	if err != nil {
+		return nil, err
 	}
 	pool, err := host.NewPool(module, poolSize)
 	if err != nil {
@@ -64,25 +73,35 @@ type Guest struct {
 
 var _ Engine = (*Guest)(nil)
 
-// Load takes an instance and gives it an image. The guest checks what it relies
-// on; the checksum is the caller's, see Check.
-func (g *Guests) Load(ctx context.Context, image []byte, options Options) (*Guest, error) {
-	if err := options.check(); err != nil {
-		return nil, err
-	}
+// Take takes an instance, which holds no graph yet.
+func (g *Guests) Take(ctx context.Context) (*Guest, error) {
 	instance, err := g.pool.Get(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("start graph guest: %w", err)
 	}
 	guest := &Guest{instance: instance}
-	if err := guest.load(image, options); err != nil {
-		return nil, errors.Join(err, instance.Close(context.WithoutCancel(ctx)))
+	if guest.run, err = instance.Func(exportPrefix + "run"); err != nil {
+		return nil, errors.Join(err, guest.Close())
 	}
 	return guest, nil
 }
 
-func (g *Guest) load(image []byte, options Options) (err error) {
-	if g.run, err = g.instance.Func(exportPrefix + "run"); err != nil {
+// Load takes an instance and gives it an image.
+func (g *Guests) Load(ctx context.Context, image []byte, options Options) (*Guest, error) {
+	guest, err := g.Take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := guest.Load(image, options); err != nil {
+		return nil, errors.Join(err, guest.Close())
+	}
+	return guest, nil
+}
+
+// Load gives the guest its image, once. The guest checks what it relies on; the
+// checksum is the caller's, see Check.
+func (g *Guest) Load(image []byte, options Options) error {
+	if err := options.check(); err != nil {
 		return err
 	}
 	at, err := g.lower(image, sectionLen)
