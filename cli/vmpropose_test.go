@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/nexuscore-labs/nexus/labs"
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/reports"
 	"github.com/nexuscore-labs/nexus/vagrant"
@@ -12,10 +14,11 @@ import (
 func TestProposals(t *testing.T) {
 	findings := []machine.Finding{{ID: "btf", Status: machine.Absent, Fix: "?"}, {ID: "btf", Status: machine.OK}, {ID: "pmu", Status: machine.Absent, Fix: "?"}}
 	proposeKernel(findings)
-	if findings[0].Fix != "make lab DAY=7 KERNEL=6.12" || findings[1].Fix != "" || findings[2].Fix != "?" {
+	want := fmt.Sprintf("make lab DAY=%d KERNEL=6.12", labs.All()[0].Day)
+	if findings[0].Fix != want || findings[1].Fix != "" || findings[2].Fix != "?" {
 		t.Errorf("fixes %q, %q, %q", findings[0].Fix, findings[1].Fix, findings[2].Fix)
 	}
-	if fix := kernelFor("fentry"); fix != "make lab DAY=7 KERNEL=6.12" {
+	if fix := kernelFor("fentry"); fix != want {
 		t.Errorf("fentry: %q", fix)
 	}
 	if fix := kernelFor("no such kind"); len(vagrant.Proven) > 100 && !strings.Contains(fix, "no kernel of the matrix") {
