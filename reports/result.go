@@ -215,6 +215,7 @@ type Generator struct {
 type Resources struct {
 	UserNs              int64 `json:"user_ns"`
 	SystemNs            int64 `json:"system_ns"`
+	PacketNs            int64 `json:"packet_ns,omitempty"` // of SystemNs: the kernel's thread that works on the contender's packets, in a network namespace
 	RSSMaxBytes         int64 `json:"rss_max_bytes"`
 	VoluntarySwitches   int64 `json:"voluntary_switches"`
 	InvoluntarySwitches int64 `json:"involuntary_switches"`

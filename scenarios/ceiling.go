@@ -17,7 +17,7 @@ func (t *trialRun) judgeCeiling(load *loadgen.Result) {
 	if p.Arrival == "closed" {
 		ratePerS = float64(load.Answered) / (float64(load.ElapsedNs) / 1e9)
 	}
-	doubt, invalid := t.ceilings.Judge(p.Workload.Transport, p.Workload.Codec, ratePerS, len(t.generatorCPUs()))
+	doubt, invalid := t.ceilings.Judge(t.workload().Transport, t.workload().Codec, ratePerS, len(t.generatorCPUs()))
 	if doubt != "" {
 		t.trial.Warnings = append(t.trial.Warnings, doubt)
 	}

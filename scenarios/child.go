@@ -36,6 +36,7 @@ type childSpec struct {
 	args   []string
 	cpus   []int
 	group  *machine.Cgroup // nil where cgroup2 can't be used
+	netns  string          // path of the network namespace to start in; empty: the runner's own
 	stderr string          // file
 	limits limits
 }
@@ -91,6 +92,9 @@ func startChild(spec childSpec) (*child, error) {
 func (c *child) spawn() error {
 	started := make(chan error)
 	machine.GoPinned(c.spec.cpus, func(err error) {
+		if err == nil {
+			err = enterNetns(c.spec.netns)
+		}
 		if err == nil {
 			err = c.cmd.Start()
 		}

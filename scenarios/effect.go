@@ -79,10 +79,13 @@ func (e *effect) scenario() *Scenario {
 		Name: f.Name, Day: f.Day, Title: f.Title, Mode: e.mode, Seed: *f.Seed, Storage: f.Storage,
 		Headline: f.Headline, Checks: map[string]Numbers{}, places: e.places,
 		Workload: Workload{
-			Transport: f.Workload.Transport, Codec: f.Workload.Codec,
+			Transport: f.Workload.Transport, Codec: f.Workload.Codec, Network: f.Workload.Network,
 			Tenants:    f.Workload.Tenants.of(e.mode),
 			Popularity: f.Workload.Popularity, Record: f.Workload.Record, Params: f.Workload.Params,
 		},
+	}
+	if s.Workload.Network == "host" {
+		s.Workload.Network = "" // the default has one form, and so one hash
 	}
 	if v := f.Validity; v != nil {
 		s.Validity = &Validity{OtherLoadMax: v.OtherLoadMax, StealMax: v.StealMax}
@@ -120,7 +123,7 @@ func (e *effect) contenders() []ContenderChoice {
 		seen[c.Name] = true
 		e.places["contender "+c.Name] = e.at("contenders[%d].name", i)
 		if e.inMode(c.Modes) {
-			out = append(out, ContenderChoice{Name: c.Name, Params: c.Params})
+			out = append(out, ContenderChoice{Name: c.Name, Params: c.Params, Transport: c.Transport, Codec: c.Codec})
 		}
 	}
 	if len(out) == 0 {

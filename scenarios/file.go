@@ -36,6 +36,7 @@ type fileCheckSize map[string]byMode[quantity]
 type fileWorkload struct {
 	Transport  string            `yaml:"transport" rule:"required,enum=unix|tcp|udp" doc:"How requests reach the contender."`
 	Codec      string            `yaml:"codec" rule:"required,enum=frame|http1|resp" doc:"How requests are put into bytes."`
+	Network    string            `yaml:"network" rule:"enum=host|veth" doc:"Where the contender is served: on the host's own loopback (host, also when absent), or in a network namespace, joined to the generator's by a pair of virtual Ethernet interfaces."`
 	Tenants    byMode[int]       `yaml:"tenants" rule:"required,min=1,max=1000000" doc:"Number of tenants."`
 	Popularity Popularity        `yaml:"popularity" rule:"required" doc:"How often each tenant or key is chosen: zipf(s), uniform, sequential."`
 	Record     SizeRange         `yaml:"record" rule:"required,max=16MiB" doc:"Size of a record: a size, uniform(a, b) or loguniform(a, b)."`
@@ -46,6 +47,9 @@ type fileContender struct {
 	Name   string            `yaml:"name" rule:"required" doc:"The lab's name for it."`
 	Modes  []string          `yaml:"modes" rule:"enum=quick|full" doc:"Modes in which it takes part; both when absent."`
 	Params map[string]string `yaml:"params" doc:"Handed to the contender."`
+	// A real server speaks its own protocol.
+	Transport string `yaml:"transport" rule:"enum=unix|tcp|udp" doc:"In place of the workload's, for this contender."`
+	Codec     string `yaml:"codec" rule:"enum=frame|http1|resp" doc:"In place of the workload's, for this contender."`
 }
 
 type fileSizes struct {

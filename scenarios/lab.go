@@ -42,6 +42,9 @@ type Contender struct {
 	Doc        string // one line
 	Durability string // when it acknowledges
 	Version    func() string
+	// AnswersInDriver says that answers leave by XDP_TX: a pair of virtual Ethernet
+	// interfaces then needs a program at the generator's end, too.
+	AnswersInDriver bool
 	// Serve serves until ctx ends, then drains, closes its store and returns.
 	Serve func(ctx context.Context, env ServeEnv) error
 }
@@ -50,6 +53,12 @@ type Contender struct {
 type ServeEnv struct {
 	Dir     string // its own empty folder; the oracle reads it later
 	Network string // unix, tcp, udp
+	// Host is the address to listen at over tcp and udp, on a port of the
+	// contender's own choice.
+	Host string
+	// Device is the interface that requests arrive on, in the contender's own
+	// network namespace; empty on the host's network. The process runs in there.
+	Device string
 	// Params are the point's workload.params, with the number of its tenants as
 	// ParamTenants, and over them the scenario's params for this contender. A
 	// workload without params hands nothing over, its tenants neither.

@@ -138,6 +138,7 @@ func (u usage) since(before usage) reports.Resources {
 	return reports.Resources{
 		UserNs:              d(u.UserNs, before.UserNs),
 		SystemNs:            d(u.SystemNs, before.SystemNs),
+		PacketNs:            d(u.PacketNs, before.PacketNs),
 		RSSMaxBytes:         u.RSSMaxBytes,
 		VoluntarySwitches:   d(u.VoluntarySwitches, before.VoluntarySwitches),
 		InvoluntarySwitches: d(u.InvoluntarySwitches, before.InvoluntarySwitches),

@@ -52,12 +52,37 @@ type Numbers map[string]float64
 type ContenderChoice struct {
 	Name   string            `json:"name"`
 	Params map[string]string `json:"params,omitempty"`
+	// Transport and Codec stand in place of the workload's where they are set.
+	Transport string `json:"transport,omitempty"`
+	Codec     string `json:"codec,omitempty"`
+}
+
+// NetworkVeth as Workload.Network serves a contender in a network namespace that is
+// joined to the generator's by a pair of virtual Ethernet interfaces.
+const NetworkVeth = "veth"
+
+// workloadOf is the point's workload as the named contender is asked it.
+func (s *Scenario) workloadOf(p *Point, contender string) Workload {
+	w := p.Workload
+	for _, c := range s.Contenders {
+		if c.Name != contender {
+			continue
+		}
+		if c.Transport != "" {
+			w.Transport = c.Transport
+		}
+		if c.Codec != "" {
+			w.Codec = c.Codec
+		}
+	}
+	return w
 }
 
 // Workload is what the requests of a trial look like.
 type Workload struct {
-	Transport  string            `json:"transport"` // unix, tcp, udp
-	Codec      string            `json:"codec"`     // frame, http1, resp
+	Transport  string            `json:"transport"`         // unix, tcp, udp
+	Codec      string            `json:"codec"`             // frame, http1, resp
+	Network    string            `json:"network,omitempty"` // veth; empty is the host's loopback
 	Tenants    int               `json:"tenants"`
 	Popularity Popularity        `json:"popularity"` // of tenants and keys
 	Record     SizeRange         `json:"record"`

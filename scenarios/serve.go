@@ -22,6 +22,8 @@ type serveArgs struct {
 	contender string
 	dir       string
 	network   string
+	host      string // where to listen
+	device    string // interface in the contender's own network namespace; empty: none
 	fd        int
 	params    map[string]string
 }
@@ -30,7 +32,10 @@ type serveArgs struct {
 func (a serveArgs) list() []string {
 	args := []string{
 		"serve", fmt.Sprintf("--day=%d", a.day), "--contender=" + a.contender, "--dir=" + a.dir,
-		"--network=" + a.network, fmt.Sprintf("--fd=%d", a.fd),
+		"--network=" + a.network, "--host=" + a.host, fmt.Sprintf("--fd=%d", a.fd),
+	}
+	if a.device != "" {
+		args = append(args, "--device="+a.device)
 	}
 	for _, key := range sortedKeys(a.params) {
 		args = append(args, "--param="+key+"="+a.params[key])
@@ -46,6 +51,8 @@ func parseServeArgs(args []string) (serveArgs, error) {
 	flags.StringVar(&a.contender, "contender", "", "")
 	flags.StringVar(&a.dir, "dir", "", "")
 	flags.StringVar(&a.network, "network", "", "")
+	flags.StringVar(&a.host, "host", loopbackHost, "")
+	flags.StringVar(&a.device, "device", "", "")
 	flags.IntVar(&a.fd, "fd", handshakeFD, "")
 	flags.Func("param", "", func(pair string) error {
 		key, value, found := strings.Cut(pair, "=")
@@ -114,7 +121,7 @@ func ServeChild(ctx context.Context, lab *Lab, args []string) error {
 	}
 	report := &reporter{pipe: pipe, stats: map[string]float64{}}
 	served := serve(ctx, chosen, ServeEnv{
-		Dir: a.dir, Network: a.network, Params: a.params, Ready: report.Ready, Stat: report.Stat,
+		Dir: a.dir, Network: a.network, Host: a.host, Device: a.device, Params: a.params, Ready: report.Ready, Stat: report.Stat,
 	})
 	if err := errors.Join(served, report.finish(served)); err != nil {
 		return contenderError("", "serve %s: %w", a.contender, err)

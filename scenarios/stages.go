@@ -56,7 +56,7 @@ type staging struct {
 func (t *trialRun) startStages(address string) (*staging, error) {
 	p := t.slot.point
 	// The log is of one contender: two that run at the same time have none.
-	if !p.Stages || t.stages == nil || t.group == nil || t.both != nil || t.slot.costing || p.Workload.Transport == transportUnix {
+	if !p.Stages || t.stages == nil || t.group == nil || t.both != nil || t.slot.costing || t.workload().Transport == transportUnix || t.bed != nil {
 		return nil, nil
 	}
 	parsed, err := netip.ParseAddrPort(address)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/nexuscore-labs/nexus/bpf/netbed"
 	"github.com/nexuscore-labs/nexus/bpf/stageprobe"
 	"github.com/nexuscore-labs/nexus/loadgen"
 	"github.com/nexuscore-labs/nexus/loadgen/ceiling"
@@ -145,23 +146,28 @@ type trialRun struct {
 	dir   string
 	group *machine.Cgroup
 	child *child
-	both  *meeting // nil for a trial that runs alone
+	bed   *netbed.Bed // nil on the host's network
+	both  *meeting    // nil for a trial that runs alone
 	come  func()
 	heard *heard
 }
 
-func (t *trialRun) do(ctx context.Context, stderr string) error {
+func (t *trialRun) do(ctx context.Context, stderr string) (err error) {
 	spec := TrialSpec{
 		Contender: t.slot.contender, Point: *t.slot.point, Round: t.slot.round,
-		Seed: t.slot.seed, Workload: t.slot.point.Workload,
+		Seed: t.slot.seed, Workload: t.workload(),
 	}
 	source, err := t.lab.Source(spec)
 	if err != nil {
 		return usageError("", "make the requests of %s: %w", t.slot, err)
 	}
+	if err := t.makeBed(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.closeBed()) }()
 	t.child, err = startChild(childSpec{
 		path: t.binary(), args: t.serveArgs().list(), cpus: t.cpus.Contender,
-		group: t.group, stderr: stderr, limits: t.limits,
+		group: t.group, stderr: stderr, limits: t.limits, netns: t.serverNetns(),
 	})
 	if err != nil {
 		return err
@@ -202,11 +208,14 @@ func (t *trialRun) binary() string {
 func (t *trialRun) serveArgs() serveArgs {
 	a := serveArgs{
 		day: t.lab.Day, contender: t.slot.contender, dir: t.dir,
-		network: t.slot.point.Workload.Transport, fd: handshakeFD,
+		network: t.workload().Transport, fd: handshakeFD, host: loopbackHost,
+	}
+	if t.bed != nil {
+		a.host, a.device = netbed.ServerIPv4.String(), t.bed.Server.Interface
 	}
 	for _, c := range t.scenario.Contenders {
 		if c.Name == t.slot.contender {
-			a.params = servedParams(t.slot.point.Workload, c.Params)
+			a.params = servedParams(t.workload(), c.Params)
 		}
 	}
 	if len(t.faults) == 0 || t.slot.reference || t.contender(t.slot.contender).Role != reports.RoleSubject {
@@ -250,8 +259,8 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		return nil, err
 	}
 	load, err := t.drive(ctx, loadgen.Config{
-		Target: loadgen.Target{Network: p.Workload.Transport, Address: address},
-		Codec:  p.Workload.Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
+		Target: t.target(address),
+		Codec:  t.workload().Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
 		Streams: p.Writers, Connections: p.Connections, InFlightMax: p.InFlightMax,
 		Warmup: p.Warmup, Duration: p.Duration, Timeout: p.Timeout,
 		Seed: t.slot.seed, CPUs: t.generatorCPUs(), Source: listen(source, t.heard),

@@ -74,7 +74,7 @@ func (w *watch) start() {
 		w.probed = w.err == nil
 	}
 	var err error
-	w.before, err = readUsage(w.t.child.cmd.Process.Pid, w.t.group)
+	w.before, err = w.t.usage()
 	w.err = errors.Join(w.err, err, w.sampler.Start())
 	if w.err == nil && w.t.slot.costing && w.t.probes != nil && w.t.group != nil {
 		w.costing, w.err = startCosting(w.t)
@@ -92,7 +92,7 @@ func (w *watch) stop() {
 	if w.costing != nil {
 		costErr = w.costing.finish()
 	}
-	after, err := readUsage(w.t.child.cmd.Process.Pid, w.t.group)
+	after, err := w.t.usage()
 	err = errors.Join(costErr, err)
 	readings, samplerErr := w.sampler.Stop()
 	if w.probed {

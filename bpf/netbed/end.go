@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -26,24 +27,14 @@ func onOwnThread(work func() error) error {
 	return <-done
 }
 
-// configure brings the end's interfaces up with their addresses.
-func (e *End) configure(addresses [2]netip.Addr) error {
+// bringUp brings the end's interfaces up.
+func (e *End) bringUp() error {
 	return e.Run(func() error {
 		link, err := netlink.LinkByName(e.Interface)
 		if err != nil {
 			return fmt.Errorf("find the interface: %w", err)
 		}
 		e.Index = link.Attrs().Index
-		for i, a := range addresses {
-			bits := []int{Subnet.Bits(), Subnet6.Bits()}[i]
-			address := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}}
-			if a.Is6() {
-				address.Flags = unix.IFA_F_NODAD
-			}
-			if err := netlink.AddrAdd(link, address); err != nil {
-				return fmt.Errorf("add address %s: %w", a, err)
-			}
-		}
 		if err := plainPackets(e.Interface); err != nil {
 			return err
 		}
@@ -55,6 +46,66 @@ func (e *End) configure(addresses [2]netip.Addr) error {
 			return fmt.Errorf("find the loopback interface: %w", err)
 		}
 		return netlink.LinkSetUp(loopback)
+	})
+}
+
+// address gives the end its addresses. Its interface has a carrier by now, so that
+// they are in use at once.
+func (e *End) address(addresses [2]netip.Addr) error {
+	return e.Run(func() error {
+		link, err := netlink.LinkByIndex(e.Index)
+		if err != nil {
+			return fmt.Errorf("find the interface: %w", err)
+		}
+		for i, a := range addresses {
+			bits := []int{Subnet.Bits(), Subnet6.Bits()}[i]
+			address := &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}}
+			if a.Is6() {
+				address.Flags = unix.IFA_F_NODAD
+			}
+			if err := netlink.AddrAdd(link, address); err != nil {
+				return fmt.Errorf("add address %s: %w", a, err)
+			}
+			if err := awaitLocal(a); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// awaitLocal waits until packets for an address of the calling thread's namespace
+// are taken in, which for IPv6 is some time after it was added.
+func awaitLocal(a netip.Addr) error {
+	for deadline := time.Now().Add(carrierWait); ; time.Sleep(time.Millisecond) {
+		routes, err := netlink.RouteGet(a.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("address %s is not in use after %s: %w", a, carrierWait, err)
+		}
+	}
+}
+
+// carrierWait bounds the wait for an interface to find that its peer is up, which
+// the kernel does by and by; until then it drops what is sent.
+const carrierWait = 5 * time.Second
+
+func (e *End) awaitCarrier() error {
+	return e.Run(func() error {
+		for deadline := time.Now().Add(carrierWait); ; time.Sleep(time.Millisecond) {
+			link, err := netlink.LinkByIndex(e.Index)
+			if err != nil {
+				return fmt.Errorf("look at the %s's interface: %w", e.side, err)
+			}
+			if link.Attrs().OperState == netlink.OperUp {
+				return nil
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("the %s's interface is %s after %s", e.side, link.Attrs().OperState, carrierWait)
+			}
+		}
 	})
 }
 

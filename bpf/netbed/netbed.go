@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"sync/atomic"
 
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -60,6 +61,7 @@ type End struct {
 	// Bed.Notes.
 	Thread int
 	side   string
+	pass   link.Link
 	fd     int
 }
 
@@ -101,15 +103,22 @@ func (b *Bed) build(options Options) error {
 	if err := b.join(options.MTU); err != nil {
 		return err
 	}
-	addresses := [2][2]netip.Addr{{ServerIPv4, ServerIPv6}, {ClientIPv4, ClientIPv6}}
-	for i, end := range b.ends() {
-		if err := end.configure(addresses[i]); err != nil {
-			return fmt.Errorf("configure the %s's end: %w", end.side, err)
+	for _, end := range b.ends() {
+		if err := end.bringUp(); err != nil {
+			return fmt.Errorf("bring the %s's end up: %w", end.side, err)
 		}
 	}
+	addresses := [2][2]netip.Addr{{ServerIPv4, ServerIPv6}, {ClientIPv4, ClientIPv6}}
 	for i, end := range b.ends() {
-		if err := end.knowNeighbour(addresses[1-i], [2][]byte{clientMAC, serverMAC}[i]); err != nil {
-			return fmt.Errorf("tell the %s's end who its neighbour is: %w", end.side, err)
+		err := end.awaitCarrier()
+		if err == nil {
+			err = end.address(addresses[i])
+		}
+		if err == nil {
+			err = end.knowNeighbour(addresses[1-i], [2][]byte{clientMAC, serverMAC}[i])
+		}
+		if err != nil {
+			return fmt.Errorf("configure the %s's end: %w", end.side, err)
 		}
 	}
 	for i, end := range b.ends() {
@@ -191,11 +200,11 @@ func (b *Bed) Close() error {
 	if b.Server.Index > 0 {
 		// Namespaces are taken apart by and by; the pair goes at once.
 		errs = append(errs, b.Server.Run(func() error {
-			link, err := netlink.LinkByIndex(b.Server.Index)
+			pair, err := netlink.LinkByIndex(b.Server.Index)
 			if err != nil {
 				return fmt.Errorf("find the pair of interfaces: %w", err)
 			}
-			return netlink.LinkDel(link)
+			return netlink.LinkDel(pair)
 		}))
 		b.Server.Index = 0
 	}
@@ -207,6 +216,10 @@ func (b *Bed) Close() error {
 
 func (e *End) close() error {
 	var errs []error
+	if e.pass != nil {
+		errs = append(errs, e.pass.Close())
+		e.pass = nil
+	}
 	if e.fd >= 0 {
 		errs = append(errs, unix.Close(e.fd))
 		e.fd = -1

@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/nexuscore-labs/nexus/bpf/attach"
+	"github.com/nexuscore-labs/nexus/bpf/bpftest"
 )
 
 var names atomic.Uint64
@@ -168,5 +171,20 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 	if err := b.Close(); err != nil {
 		t.Errorf("closed again: %v", err)
+	}
+}
+
+// With a program at an end, all arrives as before.
+func TestPassThrough(t *testing.T) {
+	b := newBed(t, Options{})
+	for _, end := range b.ends() {
+		if err := end.PassThrough(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bpftest.Record(t, attach.Program{Name: "pass", Target: b.Client.Interface, Rung: "xdp.frags"})
+	listen(t, b, "10.77.0.1:7010")
+	for _, length := range []int{1, 1400, 4200} {
+		ask(t, b, "10.77.0.1:7010", 3, length)
 	}
 }

@@ -146,18 +146,3 @@ func (a *Attachment) Close() error {
 	}
 	return nil
 }
-
-// PassThrough puts a program that passes everything on the interface: without one
-// at the other end of a veth pair, an answer never arrives.
-func PassThrough(ifindex int) (*Attachment, error) {
-	spec, err := loadObject()
-	if err != nil {
-		return nil, fmt.Errorf("projcache: read the program: %w", err)
-	}
-	program, err := ebpf.NewProgram(spec.Programs[programPass])
-	if err != nil {
-		return nil, fmt.Errorf("projcache: load the program that passes all: %w", err)
-	}
-	defer program.Close() // the link holds it
-	return attachXDP(program, ifindex)
-}

@@ -21,7 +21,6 @@ const (
 	objectMapProjections      = "projections"
 	objectMapSlots            = "slots"
 	objectMapSnapshots        = "snapshots"
-	objectProgPass            = "pass"
 	objectProgProjectionCache = "projection_cache"
 	objectVarInspect          = "inspect"
 	objectVarRehearse         = "rehearse"
@@ -72,7 +71,6 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
-	Pass            *ebpf.ProgramSpec `ebpf:"pass"`
 	ProjectionCache *ebpf.ProgramSpec `ebpf:"projection_cache"`
 }
 
@@ -150,13 +148,11 @@ type objectVariables struct {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
-	Pass            *ebpf.Program `ebpf:"pass"`
 	ProjectionCache *ebpf.Program `ebpf:"projection_cache"`
 }
 
 func (p *objectPrograms) Close() error {
 	return _ObjectClose(
-		p.Pass,
 		p.ProjectionCache,
 	)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 )
 
@@ -137,8 +138,16 @@ func TestForeignProgramsAreLeftAlone(t *testing.T) {
 	b := newBed(t)
 	c := openCache(t, options)
 	p := loadProgram(t, c)
-	err := b.Server.Run(func() error {
-		other, err := PassThrough(b.Server.Index)
+	foreign, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "foreign", Type: ebpf.XDP, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, ActionPass), asm.Return()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer foreign.Close()
+	err = b.Server.Run(func() error {
+		other, err := attachXDP(foreign, b.Server.Index)
 		if err != nil {
 			return err
 		}

@@ -10,11 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Names of the programs.
-const (
-	programCache = "projection_cache"
-	programPass  = "pass"
-)
+// programCache is the program's name.
+const programCache = "projection_cache"
 
 // Service is what requests must be addressed to.
 type Service struct {
@@ -40,7 +37,6 @@ func (c *Cache) load(service Service, variables map[string]any) (*Program, error
 	if err != nil {
 		return nil, fmt.Errorf("projcache: read the program: %w", err)
 	}
-	delete(spec.Programs, programPass)
 	if err := set(spec, service, variables); err != nil {
 		return nil, err
 	}

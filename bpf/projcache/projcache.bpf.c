@@ -495,11 +495,4 @@ int projection_cache(struct xdp_md *ctx)
 	return outcome == ANSWERED ? XDP_TX : XDP_PASS;
 }
 
-/* For the other end of a veth pair: without a program there, XDP_TX drops. */
-SEC("xdp.frags")
-int pass(struct xdp_md *ctx)
-{
-	return XDP_PASS;
-}
-
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -14,8 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/nexuscore-labs/nexus/bpf/attach"
-	"github.com/nexuscore-labs/nexus/bpf/bpftest"
 	"github.com/nexuscore-labs/nexus/bpf/netbed"
 	"github.com/nexuscore-labs/nexus/frame"
 )
@@ -39,15 +37,7 @@ func newBed(t testing.TB) *netbed.Bed {
 			t.Error(err)
 		}
 	})
-	err = b.Client.Run(func() error {
-		a, err := PassThrough(b.Client.Index)
-		if err == nil {
-			t.Cleanup(func() { a.Close() })
-			bpftest.Record(t, attach.Program{Name: programPass, Target: a.Mode, Rung: "xdp.frags"})
-		}
-		return err
-	})
-	if err != nil {
+	if err := b.Client.PassThrough(); err != nil {
 		t.Fatal(err)
 	}
 	return b
