@@ -15,25 +15,27 @@
 // rebuild has to replay is bounded in both, however the events were batched. A
 // checkpoint is one file a tenant, replaced as a whole:
 //
-//	0   8  magic "NXCKPT1\0"
+//	0   8  magic "NXCKPT1" and a zero byte
 //	8   4  tenant
 //	12  4  number of snapshots, oldest first
-//	16  4  next version
+//	16  4  version of the tenant
 //	20  4  CRC32C of bytes 0 to 19
 //	then each snapshot
 //	0   4  version
 //	4   4  length of the state
 //	8   8  sequence: events folded
-//	16  8  record: of the log, whose last event that is
-//	24     state, and CRC32C of all of the snapshot before it
+//	16  8  record of the log that the last of them is in
+//	24     state, then CRC32C of the snapshot so far, 4 bytes
 //
-// A checkpoint that doesn't verify is not used: the newest snapshot before the
-// broken place is, or all events are replayed. Its versions can't be known then,
-// so the next one is taken from the versions file, see checkpoint.go.
+// What doesn't verify is not used: an older snapshot is, or all events are
+// replayed, under a new version.
 //
 // # Versions
 //
-// Each snapshot and each rollback gives the tenant a version that was never used
-// before and never will be again. Caches key by it: what was built from a
-// snapshot that was rolled back has another version and is never found again.
+// Each snapshot and each rollback gives the tenant a version that it never had,
+// and caches key by it: what was built before a rollback has another version and
+// is never found again. A tenant without a checkpoint has version 1; its first
+// other one is the time in seconds, later ones count on. When a checkpoint is
+// corrupt they go on at the time and 65,536, which is new as long as a tenant
+// makes fewer than one snapshot a second over its life.
 package projection
