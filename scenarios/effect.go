@@ -101,6 +101,7 @@ func (e *effect) scenario() *Scenario {
 	}
 	e.checkPlan(s)
 	e.headline(s)
+	e.loads(s)
 	s.Overhead = e.overhead(s)
 	s.Thresholds = e.thresholds(s)
 	for name, sizes := range f.Checks {
@@ -123,7 +124,9 @@ func (e *effect) contenders() []ContenderChoice {
 		seen[c.Name] = true
 		e.places["contender "+c.Name] = e.at("contenders[%d].name", i)
 		if e.inMode(c.Modes) {
-			out = append(out, ContenderChoice{Name: c.Name, Params: c.Params, Transport: c.Transport, Codec: c.Codec})
+			out = append(out, ContenderChoice{
+				Name: c.Name, Params: c.Params, Transport: c.Transport, Codec: c.Codec, Warmup: time.Duration(c.Warmup.of(e.mode)),
+			})
 		}
 	}
 	if len(out) == 0 {
@@ -181,7 +184,25 @@ func (e *effect) overhead(s *Scenario) *Overhead {
 		return nil
 	}
 	e.measured(s, o.Contender, o.Point, e.at("probe_overhead.contender"), e.at("probe_overhead.point"))
+	if p := s.point(o.Point); p != nil && p.Load != nil {
+		e.add(e.at("probe_overhead.point"), "", "what the probes cost is measured at a point with a rate or a closed loop, not with a load")
+	}
 	return &Overhead{Contender: o.Contender, Point: o.Point, Trials: o.Trials.of(e.mode), Duration: time.Duration(o.Duration.of(e.mode))}
+}
+
+// loads complains of loads that nothing can be measured for.
+func (e *effect) loads(s *Scenario) {
+	for i := range e.file.Points {
+		f := &e.file.Points[i]
+		if f.Load == nil || !e.inMode(f.Modes) {
+			continue
+		}
+		at := e.at("points[%d].load.point", i)
+		e.measured(s, f.Load.Contender, f.Load.Point, e.at("points[%d].load.contender", i), at)
+		if p := s.point(f.Load.Point); p != nil && p.Arrival != "closed" {
+			e.add(at, "", "at point %s requests arrive at a rate: only a closed loop shows what a contender bears", p.ID)
+		}
+	}
 }
 
 // measured complains unless the contender runs at the point.
@@ -216,6 +237,9 @@ func (e *effect) points(s *Scenario, i int) []Point {
 		Workload: s.Workload, InFlightMax: inFlightDefault, BurstLen: 1,
 	}
 	base.Stages = f.Stages
+	if f.Load != nil {
+		base.Load = &LoadShare{Share: *f.Load.Share, Contender: f.Load.Contender, Point: f.Load.Point}
+	}
 	if f.Transport != "" {
 		base.Workload.Transport = f.Transport
 	}
@@ -253,8 +277,11 @@ func (e *effect) checkArrival(f *filePoint, i int) {
 	if closed && f.Rate.set {
 		e.add(e.at("points[%d].rate", i), "", "a closed loop has no rate: its writers send as fast as they are answered")
 	}
-	if !closed && !f.Rate.set {
-		e.add(e.at("points[%d]", i), "", "arrival %s needs a rate", f.Arrival)
+	if closed && f.Load != nil {
+		e.add(e.at("points[%d].load", i), "", "a closed loop has no load: its writers send as fast as they are answered")
+	}
+	if !closed && f.Rate.set == (f.Load != nil) {
+		e.add(e.at("points[%d]", i), "", "arrival %s needs a rate or a load, and not both", f.Arrival)
 	}
 	if (f.Arrival == "burst") != (f.Burst != nil) {
 		e.add(e.at("points[%d].burst", i), "", "burst goes with arrival burst, and only with it")

@@ -46,6 +46,7 @@ type fileWorkload struct {
 type fileContender struct {
 	Name   string            `yaml:"name" rule:"required" doc:"The lab's name for it."`
 	Modes  []string          `yaml:"modes" rule:"enum=quick|full" doc:"Modes in which it takes part; both when absent."`
+	Warmup byMode[span]      `yaml:"warmup" rule:"min=0s,max=10m" doc:"Load before the measured part of its trials, where that is more than the point's."`
 	Params map[string]string `yaml:"params" doc:"Handed to the contender."`
 	// A real server speaks its own protocol.
 	Transport string `yaml:"transport" rule:"enum=unix|tcp|udp" doc:"In place of the workload's, for this contender."`
@@ -64,6 +65,7 @@ type filePoint struct {
 	Modes       []string           `yaml:"modes" rule:"enum=quick|full" doc:"Modes in which it is run; both when absent."`
 	Arrival     string             `yaml:"arrival" rule:"required,enum=constant|poisson|burst|closed" doc:"How requests arrive; closed: each writer sends when it has its answer, which hides queueing."`
 	Rate        byMode[many[rate]] `yaml:"rate" rule:"min=1/s,max=100M/s" doc:"Offered rate; not for closed."`
+	Load        *fileLoad          `yaml:"load" doc:"In place of rate: a share of what a contender bears on this machine, measured before the first trial."`
 	Transport   string             `yaml:"transport" rule:"enum=unix|tcp|udp" doc:"In place of the workload's."`
 	Stages      bool               `yaml:"stages" doc:"Break the latency down into stages, from packets and threads; not over unix sockets."`
 	Burst       *int               `yaml:"burst" rule:"min=1,max=100000" doc:"Arrivals per burst; only for burst."`
@@ -78,6 +80,12 @@ type filePoint struct {
 	Warmup      byMode[span]       `yaml:"warmup" rule:"min=0s,max=10m" doc:"In place of sizes.warmup."`
 	Duration    byMode[span]       `yaml:"duration" rule:"min=10ms,max=1h" doc:"In place of sizes.duration."`
 	Timeout     byMode[span]       `yaml:"timeout" rule:"min=1ms,max=10m" doc:"In place of sizes.timeout."`
+}
+
+type fileLoad struct {
+	Share     *float64 `yaml:"share" rule:"required,min=0.01,max=0.95" doc:"Of the contender's throughput; with more of it the queue has no end."`
+	Contender string   `yaml:"contender" rule:"required" doc:"Whose throughput."`
+	Point     string   `yaml:"point" rule:"required" doc:"Id of the point, one with a closed loop, that gives it."`
 }
 
 type fileOverhead struct {

@@ -129,7 +129,7 @@ func (r *runner) runPair(ctx context.Context, a, b slot) error {
 		}
 		r.order += 2
 		r.ran += 2
-		r.spent += max(0, time.Since(began)-a.point.Warmup-a.point.Duration)
+		r.spent += max(0, time.Since(began)-a.warmup-a.point.Duration)
 		again := ""
 		for i := range records {
 			records[i].Attempts = append(records[i].Attempts, trials[i])

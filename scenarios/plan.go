@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 )
 
 // slot is one trial that the plan asks for. If it turns out invalid it is
@@ -15,6 +16,7 @@ type slot struct {
 	index     int
 	contender string
 	point     *Point
+	warmup    time.Duration // the point's, or the contender's where that is more
 	round     int
 	seed      uint64 // of the trial's requests; equal for all contenders of the round and point
 	reference bool   // served by the other build
@@ -89,16 +91,29 @@ func slotsOf(s *Scenario, p *Point, round int) []slot {
 	seed := trialSeed(s.Seed, p.ID, round)
 	if round < p.Trials {
 		for _, name := range p.Contenders {
-			out = append(out, slot{contender: name, point: p, round: round, seed: seed})
+			one := slot{contender: name, point: p, warmup: s.warmup(name, p), round: round, seed: seed}
+			out = append(out, one)
 			if s.twins[name] {
-				out = append(out, slot{contender: name, point: p, round: round, seed: seed, reference: true})
+				one.reference = true
+				out = append(out, one)
 			}
 		}
 	}
 	if o := s.Overhead; o != nil && o.Point == p.ID && round < o.Trials {
 		costing := *p
 		costing.Duration = o.Duration
-		out = append(out, slot{contender: o.Contender, point: &costing, round: round, seed: seed, costing: true})
+		out = append(out, slot{contender: o.Contender, point: &costing, warmup: s.warmup(o.Contender, p), round: round, seed: seed, costing: true})
+	}
+	return out
+}
+
+// warmup is how long the contender is driven at the point before it is measured.
+func (s *Scenario) warmup(contender string, p *Point) time.Duration {
+	out := p.Warmup
+	for i := range s.Contenders {
+		if c := &s.Contenders[i]; c.Name == contender {
+			out = max(out, c.Warmup)
+		}
 	}
 	return out
 }

@@ -33,6 +33,7 @@ func (r *runner) result(unfinished string) (*reports.Result, error) {
 			addOracle(&out.Oracle, t.Oracle)
 		}
 	}
+	out.Metrics = append(out.Metrics, r.loads...)
 	if s.Overhead != nil {
 		metrics, missing := board.overheadMetrics(s.Overhead)
 		out.Metrics = append(out.Metrics, metrics...)

@@ -47,6 +47,8 @@ type runner struct {
 	again int // repeats so far
 
 	notMeasured []string
+	capacities  []capacityRecord
+	loads       []reports.Metric // the rates that were measured before the trials
 }
 
 // Run runs a scenario: every planned trial, the checks, the verdict. The result
@@ -185,7 +187,7 @@ func (r *runner) eta() time.Duration {
 	var left time.Duration
 	for _, s := range r.slots {
 		if _, finished := r.records[s.index]; !finished {
-			left += s.point.Warmup + s.point.Duration
+			left += s.warmup + s.point.Duration
 		}
 	}
 	extra := trialOverhead
@@ -197,6 +199,9 @@ func (r *runner) eta() time.Duration {
 
 // runTrials runs every slot that has no record yet.
 func (r *runner) runTrials(ctx context.Context) error {
+	if err := r.settleLoads(ctx); err != nil {
+		return err
+	}
 	failures := map[string]int{}
 	for _, record := range r.records {
 		if last := record.Attempts[len(record.Attempts)-1]; last.Status == trialFailed {
@@ -248,7 +253,7 @@ func (r *runner) runSlot(ctx context.Context, s slot) (slotRecord, error) {
 		}
 		r.order++
 		r.ran++
-		r.spent += max(0, time.Since(began)-s.point.Warmup-s.point.Duration)
+		r.spent += max(0, time.Since(began)-s.warmup-s.point.Duration)
 		record.Attempts = append(record.Attempts, trial)
 		if trial.Status == trialInvalid && attempt < repeatsMax && r.mayRepeat() {
 			r.again++

@@ -51,6 +51,7 @@ type Numbers map[string]float64
 // ContenderChoice names one contender of the lab that takes part.
 type ContenderChoice struct {
 	Name   string            `json:"name"`
+	Warmup time.Duration     `json:"warmup_ns,omitempty"` // at least so long
 	Params map[string]string `json:"params,omitempty"`
 	// Transport and Codec stand in place of the workload's where they are set.
 	Transport string `json:"transport,omitempty"`
@@ -107,8 +108,9 @@ type Point struct {
 	ID          string             `json:"id"`   // name, and what its sweep sets: curve/rate_per_s=4000
 	Name        string             `json:"name"` // as in the file
 	Sweep       map[string]float64 `json:"sweep"`
-	Arrival     string             `json:"arrival"` // constant, poisson, burst, closed
-	RatePerS    float64            `json:"rate_per_s"`
+	Arrival     string             `json:"arrival"`    // constant, poisson, burst, closed
+	RatePerS    float64            `json:"rate_per_s"` // with Load 0 until the run has measured it
+	Load        *LoadShare         `json:"load,omitempty"`
 	BurstLen    int                `json:"burst_len"`
 	Writers     int                `json:"writers"` // logical writers: loadgen's streams
 	Connections int                `json:"connections"`
@@ -120,6 +122,14 @@ type Point struct {
 	Stages      bool               `json:"stages,omitempty"`
 	Contenders  []string           `json:"contenders"` // those that run here
 	Workload    Workload           `json:"workload"`   // the scenario's, with what the sweep sets
+}
+
+// LoadShare asks for a rate that is a share of what a contender bears on this machine,
+// so that the same scenario is the same load on a fast disk and on a slow one.
+type LoadShare struct {
+	Share     float64 `json:"share"`
+	Contender string  `json:"contender"`
+	Point     string  `json:"point"` // where its throughput is measured, in a closed loop
 }
 
 // Overhead asks for the cost of the probes: extra trials of one contender in which

@@ -262,7 +262,7 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		Target: t.target(address),
 		Codec:  t.workload().Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
 		Streams: p.Writers, Connections: p.Connections, InFlightMax: p.InFlightMax,
-		Warmup: p.Warmup, Duration: p.Duration, Timeout: p.Timeout,
+		Warmup: t.slot.warmup, Duration: p.Duration, Timeout: p.Timeout,
 		Seed: t.slot.seed, CPUs: t.generatorCPUs(), Source: listen(source, t.heard),
 		OnTick: func(tick loadgen.Tick) {
 			t.progress(Event{

@@ -1,0 +1,121 @@
+package scenarios
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nexuscore-labs/nexus/reports"
+)
+
+// Pilot trials: what a point's load is a share of is measured by the median of so
+// many, out of at most so many.
+const (
+	pilotsWanted = 3
+	pilotsMax    = 6
+)
+
+// capacityRecord is what the pilot trials of one contender at one point found, in
+// the run's folder so that a resumed run goes on with the same rates.
+type capacityRecord struct {
+	Contender  string    `json:"contender"`
+	Point      string    `json:"point"`
+	PerS       float64   `json:"per_s"` // the median
+	TrialsPerS []float64 `json:"trials_per_s"`
+	MeasuredAt time.Time `json:"measured_at"`
+}
+
+// settleLoads gives every point that asks for a load its rate. Points that share a
+// contender and a point share the measurement.
+func (r *runner) settleLoads(ctx context.Context) error {
+	s := r.options.Scenario
+	for i := range s.Points {
+		p := &s.Points[i]
+		if p.Load == nil {
+			continue
+		}
+		capacity, err := r.capacity(ctx, p.Load)
+		if err != nil {
+			return err
+		}
+		p.RatePerS = roundDigits(capacity.PerS*p.Load.Share, 2)
+		r.emit(Event{Kind: EventNote, Contender: p.Load.Contender, Point: p.ID, Message: p.Load.describe(p, capacity.PerS)})
+		r.loads = append(r.loads, loadMetrics(p, capacity)...)
+	}
+	return nil
+}
+
+func (l *LoadShare) describe(p *Point, capacityPerS float64) string {
+	return fmt.Sprintf("%s: %.6g requests per second, %.0f%% of what %s bears at %s (%.3g/s)", p.ID, p.RatePerS, 100*l.Share, l.Contender, l.Point, capacityPerS)
+}
+
+func loadMetrics(p *Point, c capacityRecord) []reports.Metric {
+	return []reports.Metric{{
+		Name: "offered_per_s_" + p.ID, Value: p.RatePerS, Unit: "per_s", Source: "pilot trials",
+		Doc: p.Load.describe(p, c.PerS) + ", rounded to two digits",
+	}}
+}
+
+// capacity measures what a contender bears, or reads what this run has measured.
+func (r *runner) capacity(ctx context.Context, load *LoadShare) (capacityRecord, error) {
+	name := filepath.Join(dirTrials, "capacity-"+load.Contender+"-"+strings.ReplaceAll(load.Point, "/", "-")+".json")
+	for i := range r.capacities {
+		if c := r.capacities[i]; c.Contender == load.Contender && c.Point == load.Point {
+			return c, nil
+		}
+	}
+	var c capacityRecord
+	if !r.folder.readJSON(name, &c) || c.PerS <= 0 {
+		var err error
+		if c, err = r.pilot(ctx, load); err != nil {
+			return c, err
+		}
+		if err := r.folder.writeJSON(name, c); err != nil {
+			return c, err
+		}
+	}
+	r.capacities = append(r.capacities, c)
+	return c, nil
+}
+
+// pilot runs the trials that a load is a share of. They are no part of the
+// comparison, and what they measure decides only how hard all are driven.
+func (r *runner) pilot(ctx context.Context, load *LoadShare) (capacityRecord, error) {
+	c := capacityRecord{Contender: load.Contender, Point: load.Point, MeasuredAt: time.Now()}
+	point := r.options.Scenario.point(load.Point)
+	why, code := "", ExitInvalid
+	for i := 0; i < pilotsMax && len(c.TrialsPerS) < pilotsWanted; i++ {
+		s := slot{contender: load.Contender, point: point, round: i, seed: trialSeed(r.options.Scenario.Seed, "capacity", i), index: -1}
+		s.warmup = r.options.Scenario.warmup(load.Contender, point)
+		trial, err := r.bench.attempt(ctx, s, r.order)
+		if err != nil {
+			return c, err
+		}
+		r.order++
+		if trial.Status != trialOK {
+			why = ": " + trial.Reason
+			if trial.Status == trialFailed {
+				code = ExitContender
+				break
+			}
+			continue
+		}
+		c.TrialsPerS = append(c.TrialsPerS, trial.ThroughputPerS)
+	}
+	if len(c.TrialsPerS) < pilotsWanted {
+		return c, &Error{Code: code, Err: fmt.Errorf("measure what %s bears at %s: %d pilot trials of %d%s", load.Contender, load.Point, len(c.TrialsPerS), pilotsWanted, why)}
+	}
+	sorted := slices.Sorted(slices.Values(c.TrialsPerS))
+	c.PerS = sorted[len(sorted)/2]
+	return c, nil
+}
+
+// roundDigits rounds x > 0 to so many significant digits.
+func roundDigits(x float64, digits int) float64 {
+	unit := math.Pow(10, math.Floor(math.Log10(x))-float64(digits-1))
+	return math.Round(x/unit) * unit
+}
