@@ -13,7 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/nexuscore-labs/nexus/labs"
 	"github.com/nexuscore-labs/nexus/machine"
+	"github.com/nexuscore-labs/nexus/scenarios"
 	"github.com/nexuscore-labs/nexus/vagrant"
 	"github.com/nexuscore-labs/nexus/vagrant/proof"
 )
@@ -36,9 +38,9 @@ func newVMTest(term *terminal) *cobra.Command {
 	var write, accept bool
 	cmd := &cobra.Command{
 		Use:   "test",
-		Short: "Load, attach and test every BPF program of the tree on a kernel",
+		Short: "Load, attach and test every BPF program of the tree on a kernel, and run the labs' small forms",
 		Long: "Compile the tests beside every BPF program and run them on the kernels: known workloads with\n" +
-			"exact counts, each rung of the attach ladder forced. What passed before (" + provenFile + ")\n" +
+			"exact counts, each rung of the attach ladder forced. Then run the small form of each lab. What passed before (" + provenFile + ")\n" +
 			"must still pass, and the verifier's work must not grow past a limit; else the exit code is 1.\n" +
 			"It needs the project's folder and Go.",
 		Example: "  nexus vm test --kernel 6.12\n  nexus vm test --kernel all --write",
@@ -47,7 +49,7 @@ func newVMTest(term *terminal) *cobra.Command {
 			return term.vmTest(cmd.Context(), &flags, write, accept)
 		},
 	}
-	flags.register(cmd, 1024, 8*time.Minute)
+	flags.register(cmd, 2048, 8*time.Minute)
 	cmd.Flags().Lookup("kernel").Usage = "kernels of the matrix, separated by commas; host is the running one, all is every one of the matrix and host"
 	cmd.Flags().BoolVar(&write, "write", false, "keep what passed in "+provenFile+" and "+tableFile+", if there is no complaint")
 	cmd.Flags().BoolVar(&accept, "accept", false, "with --write: complaints about growth and refusals are the new measure")
@@ -129,12 +131,13 @@ func (t *terminal) prove(ctx context.Context, flags *vmFlags, names []string, tr
 		return nil, codeError{err, exitEnvironment}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	subject := proof.Subject{Packages: packages, Dir: dir, Labs: smallLabs()}
 	t.say(fmt.Sprintf("compiling the tests of %d packages", len(packages)))
 	if err := proof.Compile(ctx, tree, dir, packages); err != nil {
 		return nil, err
 	}
 	for _, name := range names {
-		kernel, err := t.proveOne(ctx, flags, name, tree, dir, packages)
+		kernel, err := t.proveOne(ctx, flags, name, tree, subject)
 		if err != nil {
 			return found, fmt.Errorf("kernel %s: %w", name, err)
 		}
@@ -144,20 +147,16 @@ func (t *terminal) prove(ctx context.Context, flags *vmFlags, names []string, tr
 	return found, nil
 }
 
-func (t *terminal) proveOne(ctx context.Context, flags *vmFlags, name, tree, dir string, packages []proof.Package) (proof.Kernel, error) {
+func (t *terminal) proveOne(ctx context.Context, flags *vmFlags, name, tree string, subject proof.Subject) (proof.Kernel, error) {
 	progress := func(done, total int) {
-		what := "program kinds"
-		if done > 0 {
-			what = "bpf/" + packages[done-1].Name
-		}
-		t.say(fmt.Sprintf("kernel %s: %d/%d %s", name, done+1, total, what))
+		t.say(fmt.Sprintf("kernel %s: %d/%d %s", name, done+1, total, subject.Name(done)))
 	}
 	if name == proof.HostName {
 		self, err := os.Executable()
 		if err != nil {
 			return proof.Kernel{}, fmt.Errorf("find the own binary: %w", err)
 		}
-		return proof.OnHost(ctx, tree, self, packages, dir, progress)
+		return proof.OnHost(ctx, tree, self, subject, progress)
 	}
 	one := *flags
 	one.kernel = name
@@ -165,7 +164,18 @@ func (t *terminal) proveOne(ctx context.Context, flags *vmFlags, name, tree, dir
 	if err != nil {
 		return proof.Kernel{}, err
 	}
-	return proof.OnMachine(ctx, options, packages, dir, progress)
+	return proof.OnMachine(ctx, options, subject, progress)
+}
+
+// smallLabs are the labs that have a small form.
+func smallLabs() []proof.Lab {
+	var small []proof.Lab
+	for _, lab := range labs.All() {
+		if _, err := scenarios.BuiltIn(smallScenario(lab.Day)); err == nil {
+			small = append(small, proof.Lab{Day: lab.Day, Scenario: smallScenario(lab.Day)})
+		}
+	}
+	return small
 }
 
 func (t *terminal) printProof(result vmTest) error {
@@ -190,6 +200,11 @@ func (t *terminal) printProof(result vmTest) error {
 	}
 	if err := table.Flush(); err != nil {
 		return fmt.Errorf("write the table: %w", err)
+	}
+	for _, k := range result.Kernels {
+		for _, l := range k.Labs {
+			fmt.Fprintf(t.stdout, "%s  day %d, small form: %s, %d checked, %d wrong, %d lost, %d phantom\n", k.Name, l.Day, l.Verdict, l.Checked, l.Wrong, l.Lost, l.Phantom)
+		}
 	}
 	for _, complaint := range result.Complaints {
 		fmt.Fprintln(t.stdout, "FAILED   ", complaint)

@@ -1,6 +1,7 @@
 package loadgen
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -96,7 +97,7 @@ func (r *runner) judge(out *Result, sum *counts, ownLagNs int64, clockStep time.
 		invalid("the generator fell behind: p%d of its own lag is %v, %v would not show in the latencies", lagQuantile,
 			time.Duration(ownLagNs).Round(10*time.Microsecond), time.Duration(limit).Round(10*time.Microsecond))
 	}
-	if out.BusyShare > busyShareMax {
+	if out.BusyShare > cmp.Or(r.cfg.BusyShareMax, busyShareMax) {
 		out.Saturated = true
 		invalid("the generator is the bottleneck: a worker was busy for %.1f%% of the time", 100*out.BusyShare)
 	}

@@ -16,6 +16,7 @@ func TestJudge(t *testing.T) {
 		sum     counts
 		lagNs   int64 // p99 of the generator's own
 		step    time.Duration
+		busyMax float64
 	}
 	healthy := func() input {
 		return input{arrival: "constant", out: Result{ElapsedNs: 1e9, Intended: 1000, Sent: 1000, Completed: 1000, BusyShare: 0.4, Latency: hdrhistogram.New(1, latencyNsMax, latencyDigits)}}
@@ -38,6 +39,7 @@ func TestJudge(t *testing.T) {
 		{"lagging more than a tenth of p99", func(i *input) { record(i.out.Latency, 40e6); i.lagNs = 4_100_000 }, "fell behind", true},
 		{"lagging closed", func(i *input) { i.arrival = "closed"; i.lagNs = 50e6 }, "", false},
 		{"busy", func(i *input) { i.out.BusyShare = 0.99 }, "bottleneck", true},
+		{"busy within the caller's limit", func(i *input) { i.out.BusyShare, i.busyMax = 1.1, 2 }, "", false},
 		{"busy closed", func(i *input) { i.arrival = "closed"; i.out.BusyShare = 0.99 }, "bottleneck", true},
 		{"closed has no rate", func(i *input) { i.arrival = "closed"; i.out.Intended = 5 }, "", false},
 		{"nothing", func(i *input) { i.arrival = "closed"; i.out.Intended = 0 }, "no request", false},
@@ -50,7 +52,7 @@ func TestJudge(t *testing.T) {
 	} {
 		in := healthy()
 		c.spoil(&in)
-		r := &runner{cfg: Config{Arrival: in.arrival, RatePerS: 1000, Duration: time.Second}}
+		r := &runner{cfg: Config{Arrival: in.arrival, RatePerS: 1000, Duration: time.Second, BusyShareMax: in.busyMax}}
 		r.judge(&in.out, &in.sum, in.lagNs, in.step)
 		got := strings.Join(in.out.Invalid, "\n")
 		switch {

@@ -105,7 +105,13 @@ type Config struct {
 	// send, such as a generic XDP program behind a device that takes whole runs.
 	UDPOffload bool
 	CPUs       []int // one worker each; empty: one unpinned worker
-	Source     Source
+	// SharedCPUs says that the server has to do with these CPUs too: the workers
+	// then take no priority over it.
+	SharedCPUs bool
+	// BusyShareMax is how much of its time a worker may be busy before the run is
+	// invalid, 0 for the default.
+	BusyShareMax float64
+	Source       Source
 	// OnTick, if set, is called about ten times a second from another goroutine.
 	OnTick func(Tick)
 	// OnMeasure, if set, is called from another goroutine with true when the

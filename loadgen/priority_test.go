@@ -76,18 +76,21 @@ func TestRealtimeEndsWhenItLeavesNothingToOthers(t *testing.T) {
 }
 
 // A worker that sleeps is a real-time task to the end and says so; one that is
-// not pinned shares its CPU and must not be.
+// not pinned, or that is pinned to the server's CPU, must not be.
 func TestRunSaysWhetherItWasRealtime(t *testing.T) {
-	for _, cpus := range [][]int{nil, {0}} {
+	for _, c := range []struct {
+		cpus         []int
+		shared, want bool
+	}{{nil, false, false}, {[]int{0}, false, true}, {[]int{0}, true, false}} {
 		r, err := Run(t.Context(), Config{
 			Target: startNull(t, "unix", "frame"), Arrival: "constant", RatePerS: 200, Streams: 4, Connections: 4,
-			Duration: 100 * time.Millisecond, Timeout: 30 * time.Second, CPUs: cpus, Source: newEchoSource(4, 64),
+			Duration: 100 * time.Millisecond, Timeout: 30 * time.Second, CPUs: c.cpus, SharedCPUs: c.shared, Source: newEchoSource(4, 64),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := slices.Contains(r.Features, "realtime"), cpus != nil; got != want {
-			t.Errorf("CPUs %v: features %v, want realtime: %v", cpus, r.Features, want)
+		if got := slices.Contains(r.Features, "realtime"); got != c.want {
+			t.Errorf("%+v: features %v", c, r.Features)
 		}
 	}
 }

@@ -157,7 +157,9 @@ func (r *runner) prepareThread(i int, w *worker) error {
 		if err := unix.SchedSetaffinity(0, &set); err != nil {
 			return fmt.Errorf("pin worker %d to CPU %d: %w", i, r.cfg.CPUs[i], err)
 		}
-		w.raise()
+		if !r.cfg.SharedCPUs {
+			w.raise()
+		}
 	}
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set the timer slack: %w", err)

@@ -16,7 +16,7 @@ import (
 // many, out of at most so many.
 const (
 	pilotsWanted = 3
-	pilotsMax    = 6
+	pilotsMax    = 12
 )
 
 // capacityRecord is what the pilot trials of one contender at one point found, in

@@ -88,7 +88,7 @@ func (e *effect) scenario() *Scenario {
 		s.Workload.Network = "" // the default has one form, and so one hash
 	}
 	if v := f.Validity; v != nil {
-		s.Validity = &Validity{OtherLoadMax: v.OtherLoadMax, StealMax: v.StealMax}
+		s.Validity = &Validity{OtherLoadMax: v.OtherLoadMax, StealMax: v.StealMax, GeneratorBusyMax: v.GeneratorBusyMax}
 		if v.OracleCoverageMin != nil {
 			s.Validity.OracleCoverageMin = *v.OracleCoverageMin
 		}

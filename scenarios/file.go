@@ -28,6 +28,7 @@ type fileScenario struct {
 type fileValidity struct {
 	OracleCoverageMin *float64 `yaml:"oracle_coverage_min" rule:"min=0,max=1" doc:"Share of the answers of each trial that the oracle must have checked; none when absent."`
 	OtherLoadMax      *float64 `yaml:"other_load_max" rule:"min=0,max=1" doc:"Share of the pinned CPUs' time that other programs may use in a trial; 0.05 when absent. More than that is a warning of its own."`
+	GeneratorBusyMax  *float64 `yaml:"generator_busy_max" rule:"min=0.1,max=2" doc:"Share of its time that a worker of the generator may be busy; 0.95 when absent. More than 1 is for runs whose speed nobody judges, and a warning of its own."`
 	StealMax          *float64 `yaml:"steal_max" rule:"min=0,max=1" doc:"Share of a pinned CPU's time that the hypervisor may take in a trial; 0.05 when absent. More than that is a warning of its own."`
 }
 

@@ -263,7 +263,7 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		Codec:  t.workload().Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
 		Streams: p.Writers, Connections: p.Connections, InFlightMax: p.InFlightMax,
 		Warmup: t.slot.warmup, Duration: p.Duration, Timeout: p.Timeout,
-		Seed: t.slot.seed, CPUs: t.generatorCPUs(), Source: listen(source, t.heard),
+		Seed: t.slot.seed, CPUs: t.generatorCPUs(), SharedCPUs: t.cpus.Shared, BusyShareMax: t.scenario.Validity.generatorBusyMax(), Source: listen(source, t.heard),
 		OnTick: func(tick loadgen.Tick) {
 			t.progress(Event{
 				Kind: EventTick, Contender: t.slot.contender, Point: p.ID, Round: t.slot.round,

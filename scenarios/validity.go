@@ -19,6 +19,7 @@ type Validity struct {
 	OracleCoverageMin float64  `json:"oracle_coverage_min,omitempty"`
 	OtherLoadMax      *float64 `json:"other_load_max,omitempty"`
 	StealMax          *float64 `json:"steal_max,omitempty"`
+	GeneratorBusyMax  *float64 `json:"generator_busy_max,omitempty"`
 }
 
 func (v *Validity) oracleCoverageMin() float64 {
@@ -42,6 +43,14 @@ func (v *Validity) stealMax() float64 {
 	return *v.StealMax
 }
 
+// generatorBusyMax is the generator's own default, 0, when the scenario has none.
+func (v *Validity) generatorBusyMax() float64 {
+	if v == nil || v.GeneratorBusyMax == nil {
+		return 0
+	}
+	return *v.GeneratorBusyMax
+}
+
 // loosened says which of the limits let more through than the defaults: a
 // result must not hide that.
 func (v *Validity) loosened() []string {
@@ -57,6 +66,9 @@ func (v *Validity) loosened() []string {
 			out = append(out, fmt.Sprintf("the scenario lets %s take up to %.0f%% of the pinned CPUs' time, %.0f%% is the default: trials may be disturbed and count",
 				l.what, 100*l.limit, 100*l.standard))
 		}
+	}
+	if limit := v.generatorBusyMax(); limit > 1 {
+		out = append(out, "the scenario lets the generator be the bottleneck: no rate of this run is the contender's")
 	}
 	return out
 }

@@ -103,6 +103,16 @@ func pairedThroughput(r *reports.Result, subject, against, point string) (a, b [
 	return a, b
 }
 
+// offeredPerS is the rate that the point's trials were offered.
+func offeredPerS(r *reports.Result, p reports.PointResult) float64 {
+	for i := range r.Trials {
+		if t := &r.Trials[i]; t.Contender == p.Contender && t.Point == p.Point {
+			return t.OfferedPerS
+		}
+	}
+	return math.NaN()
+}
+
 func ackClaim(r *reports.Result) reports.ClaimResult {
 	const id, limitNs = "sub-millisecond-ack", 1e6
 	for _, p := range r.Points {
@@ -122,7 +132,7 @@ func ackClaim(r *reports.Result) reports.ClaimResult {
 		}
 		ns := quantity.Of("ns")
 		return claim(id, verdict, "p99 of a durable acknowledgement at %s is %s (95%% CI %s to %s, n=%d)",
-			quantity.Of("per_s").Format(p.Sweep["rate_per_s"]), ns.Format(p99.Center), ns.Format(p99.Lo), ns.Format(p99.Hi), p99.N)
+			quantity.Of("per_s").Format(offeredPerS(r, p)), ns.Format(p99.Center), ns.Format(p99.Lo), ns.Format(p99.Hi), p99.N)
 	}
 	return unmeasured(id, errors.New("the equal-load point was not run"))
 }

@@ -19,14 +19,15 @@ type Kind struct {
 
 // Kernel is everything that one kernel showed.
 type Kernel struct {
-	Name    string  `json:"name"` // in the matrix, or HostName
-	Release string  `json:"release"`
-	Accel   string  `json:"accel,omitempty"` // kvm, tcg; empty: the host itself
-	BootMs  int64   `json:"boot_ms,omitempty"`
-	TookMs  int64   `json:"took_ms"`
-	Rows    []Row   `json:"rows"`
-	Kinds   []Kind  `json:"kinds"`
-	Tests   []Tests `json:"tests"`
+	Name    string   `json:"name"` // in the matrix, or HostName
+	Release string   `json:"release"`
+	Accel   string   `json:"accel,omitempty"` // kvm, tcg; empty: the host itself
+	BootMs  int64    `json:"boot_ms,omitempty"`
+	TookMs  int64    `json:"took_ms"`
+	Rows    []Row    `json:"rows"`
+	Kinds   []Kind   `json:"kinds"`
+	Tests   []Tests  `json:"tests"`
+	Labs    []LabRun `json:"labs"`
 }
 
 // HostName stands for the kernel that runs already.
@@ -117,15 +118,17 @@ func Complaints(old Record, found []Kernel) []string {
 			continue // another machine's host is no promise
 		}
 		complaints = append(complaints, regressions(*before, k)...)
+		complaints = append(complaints, labRegressions(*before, k)...)
 	}
 	return append(complaints, acceptedNowhere(old.With(found).Kernels, found)...)
 }
 
-// Failures are the complaints that nobody can accept: tests that failed, and
-// programs that failed or that nothing tried.
+// Failures are the complaints that nobody can accept: tests and labs that failed,
+// and programs that failed or that nothing tried.
 func Failures(found []Kernel) []string {
 	var failures []string
 	for _, k := range found {
+		failures = append(failures, k.labFailures()...)
 		for _, tests := range k.Tests {
 			for _, failure := range tests.Failures {
 				failures = append(failures, fmt.Sprintf("%s: bpf/%s: %s", k.Name, tests.Package, failure))
@@ -195,7 +198,7 @@ func acceptedNowhere(all, found []Kernel) []string {
 	return complaints
 }
 
-// Unrecorded names programs and kernels of found that the record lacks: its
+// Unrecorded names programs, labs and kernels of found that the record lacks: its
 // table is behind the tree.
 func Unrecorded(old Record, found []Kernel) []string {
 	var missing []string
@@ -204,6 +207,11 @@ func Unrecorded(old Record, found []Kernel) []string {
 		if before == nil {
 			missing = append(missing, "kernel "+k.Name)
 			continue
+		}
+		for _, l := range k.Labs {
+			if before.lab(l.Day) == nil {
+				missing = append(missing, fmt.Sprintf("%s: the lab of day %d", k.Name, l.Day))
+			}
 		}
 		for _, row := range k.Rows {
 			if !slices.ContainsFunc(before.Rows, func(r Row) bool { return r.Package == row.Package && r.Program == row.Program }) {

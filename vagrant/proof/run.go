@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,83 +30,106 @@ const testTimeout = 3 * time.Minute
 // outputLenMax bounds what is kept of one command.
 const outputLenMax = 4 << 20
 
-// command is what a package's tests are called with; the doctor comes first.
-type command struct {
-	args []string
-	dir  string
+// Subject is what is proven on a kernel: the packages, whose tests lie compiled in
+// Dir, and the small forms of labs.
+type Subject struct {
+	Packages []Package
+	Dir      string
+	Labs     []Lab
 }
 
-func commands(self string, packages []Package, binary, dir func(Package) string) []command {
-	all := []command{{args: []string{self, "doctor", "--json"}}}
-	for _, p := range packages {
-		all = append(all, command{args: []string{binary(p), "-test.v", "-test.timeout=" + testTimeout.String()}, dir: dir(p)})
+// command is what a kernel runs; the doctor comes first, then the packages' tests,
+// then the labs.
+type command struct {
+	args    []string
+	dir     string
+	timeout time.Duration
+}
+
+func (s Subject) commands(self, runs string, binary, dir func(Package) string) []command {
+	all := []command{{args: []string{self, "doctor", "--json"}, timeout: testTimeout}}
+	for _, p := range s.Packages {
+		all = append(all, command{[]string{binary(p), "-test.v", "-test.timeout=" + testTimeout.String()}, dir(p), testTimeout + 10*time.Second})
+	}
+	for _, l := range s.Labs {
+		all = append(all, command{l.arguments(self, runs), "", labTimeout})
 	}
 	return all
 }
 
-// OnMachine proves the packages, whose tests lie compiled in dir, on a machine.
-func OnMachine(ctx context.Context, options qemu.Options, packages []Package, dir string, progress func(done, total int)) (Kernel, error) {
+// Name says what the command at an index is.
+func (s Subject) Name(index int) string {
+	switch labs := index - 1 - len(s.Packages); {
+	case index == 0:
+		return "program kinds"
+	case labs < 0:
+		return "bpf/" + s.Packages[index-1].Name
+	default:
+		return fmt.Sprintf("day %d, small form", s.Labs[labs].Day)
+	}
+}
+
+// output is what one command said.
+type output struct {
+	all    limited // both streams, as tests are read
+	stdout limited
+	code   int
+}
+
+// OnMachine proves the subject on a machine.
+func OnMachine(ctx context.Context, options qemu.Options, s Subject, progress func(done, total int)) (Kernel, error) {
 	began := time.Now()
-	inside := func(p Package) string { return path.Join(testsDir, filepath.Base(Binary(dir, p))) }
-	all := commands(guest.BinaryPath, packages, inside, func(Package) string { return guest.DataDir })
+	inside := func(p Package) string { return path.Join(testsDir, filepath.Base(Binary(s.Dir, p))) }
+	all := s.commands(guest.BinaryPath, guest.DataDir+"/runs", inside, func(Package) string { return guest.DataDir })
 	for _, c := range all {
-		options.Request.Commands = append(options.Request.Commands, guest.Command{Name: path.Base(c.args[0]), Args: c.args, Dir: c.dir,
-			TimeoutMs: (testTimeout + 10*time.Second).Milliseconds()})
+		if c.dir == "" {
+			c.dir = guest.DataDir
+		}
+		options.Request.Commands = append(options.Request.Commands,
+			guest.Command{Name: path.Base(c.args[0]), Args: c.args, Dir: c.dir, TimeoutMs: c.timeout.Milliseconds()})
 	}
-	for _, p := range packages {
-		options.Files = append(options.Files, qemu.File{Name: inside(p), Source: Binary(dir, p), Program: true})
+	for _, p := range s.Packages {
+		options.Files = append(options.Files, qemu.File{Name: inside(p), Source: Binary(s.Dir, p), Program: true})
 	}
-	outputs := make([]limited, len(all))
+	outputs := make([]output, len(all))
 	current := 0
 	options.Started = func(index int) {
 		current = index
 		progress(index, len(all))
 	}
-	options.Stdout = writer(func(b []byte) { outputs[current].Write(b) })
-	options.Stderr = writer(func(b []byte) {
-		if current > 0 { // the doctor's progress is no output
-			outputs[current].Write(b)
-		}
+	options.Stdout = writer(func(b []byte) {
+		outputs[current].all.Write(b)
+		outputs[current].stdout.Write(b)
 	})
+	options.Stderr = writer(func(b []byte) { outputs[current].all.Write(b) })
 	report, err := qemu.Run(ctx, options)
 	if err != nil {
 		return Kernel{}, err
 	}
-	codes := make([]int, len(all))
 	for _, exit := range report.Exits {
-		codes[exit.Index] = exit.Code
+		outputs[exit.Index].code = exit.Code
+		if exit.TimedOut || exit.Signal != "" {
+			outputs[exit.Index].code = -1
+		}
 	}
 	k := Kernel{Name: report.Kernel, Release: report.Release, Accel: report.Accel, BootMs: report.BootMs}
-	err = k.judge(packages, outputs, codes)
+	err = k.judge(s, outputs)
 	k.TookMs = time.Since(began).Milliseconds()
 	return k, err
 }
 
-// OnHost proves them on the running kernel.
-func OnHost(ctx context.Context, tree, self string, packages []Package, dir string, progress func(done, total int)) (Kernel, error) {
+// OnHost proves it on the running kernel.
+func OnHost(ctx context.Context, tree, self string, s Subject, progress func(done, total int)) (Kernel, error) {
 	if os.Geteuid() != 0 {
 		return Kernel{}, &qemu.LackError{What: "BPF programs need root, and this is user " + fmt.Sprint(os.Geteuid()), Fix: "sudo make matrix"}
 	}
 	began := time.Now()
-	all := commands(self, packages, func(p Package) string { return Binary(dir, p) },
+	all := s.commands(self, filepath.Join(s.Dir, "runs"), func(p Package) string { return Binary(s.Dir, p) },
 		func(p Package) string { return filepath.Join(tree, "bpf", p.Name) })
-	outputs, codes := make([]limited, len(all)), make([]int, len(all))
+	outputs := make([]output, len(all))
 	for i, c := range all {
 		progress(i, len(all))
-		cmd := exec.CommandContext(ctx, c.args[0], c.args[1:]...)
-		cmd.Dir = c.dir
-		cmd.Stdout = &outputs[i]
-		if i > 0 {
-			cmd.Stderr = &outputs[i]
-		}
-		cmd.WaitDelay = 5 * time.Second
-		var exit *exec.ExitError
-		if err := cmd.Run(); errors.As(err, &exit) {
-			codes[i] = exit.ExitCode()
-		} else if err != nil {
-			return Kernel{}, fmt.Errorf("run %s: %w", c.args[0], err)
-		}
-		if err := ctx.Err(); err != nil {
+		if err := onHost(ctx, c, &outputs[i]); err != nil {
 			return Kernel{}, err
 		}
 	}
@@ -113,30 +138,63 @@ func OnHost(ctx context.Context, tree, self string, packages []Package, dir stri
 		return Kernel{}, fmt.Errorf("uname: %w", err)
 	}
 	k := Kernel{Name: HostName, Release: unix.ByteSliceToString(uts.Release[:])}
-	err := k.judge(packages, outputs, codes)
+	err := k.judge(s, outputs)
 	k.TookMs = time.Since(began).Milliseconds()
 	return k, err
 }
 
-func (k *Kernel) judge(packages []Package, outputs []limited, codes []int) error {
+func onHost(ctx context.Context, c command, out *output) error {
+	within, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	cmd := exec.CommandContext(within, c.args[0], c.args[1:]...)
+	cmd.Dir = c.dir
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	var streams sync.Mutex
+	tee := writer(func(b []byte) {
+		streams.Lock()
+		defer streams.Unlock()
+		out.all.Write(b)
+	})
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&out.stdout, tee), tee
+	cmd.WaitDelay = 5 * time.Second
+	err := cmd.Run()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		out.code = exit.ExitCode()
+	case err != nil:
+		return fmt.Errorf("run %s: %w", c.args[0], err)
+	}
+	return nil
+}
+
+func (k *Kernel) judge(s Subject, outputs []output) error {
 	var found struct {
 		Findings []machine.Finding `json:"findings"`
 	}
-	if err := json.Unmarshal(outputs[0].Bytes(), &found); err != nil {
-		return fmt.Errorf("read what the doctor says of kernel %s: %w: %s", k.Release, err, tail(outputs[0].String()))
+	if err := json.Unmarshal(outputs[0].stdout.Bytes(), &found); err != nil {
+		return fmt.Errorf("read what the doctor says of kernel %s: %w: %s", k.Release, err, tail(outputs[0].stdout.String()))
 	}
 	for _, f := range found.Findings {
 		if f.Group == "BPF" {
 			k.Kinds = append(k.Kinds, Kind{Name: f.Title, OK: f.Status == machine.OK, Reason: f.Detail})
 		}
 	}
-	for i, p := range packages {
-		rows, tests, err := Judge(p, outputs[i+1].String(), codes[i+1])
+	outputs = outputs[1:]
+	for i, p := range s.Packages {
+		rows, tests, err := Judge(p, outputs[i].all.String(), outputs[i].code)
 		if err != nil {
 			return err
 		}
 		k.Rows = append(k.Rows, rows...)
 		k.Tests = append(k.Tests, tests)
+	}
+	outputs = outputs[len(s.Packages):]
+	for i, l := range s.Labs {
+		k.Labs = append(k.Labs, judgeLab(l, outputs[i].stdout.String(), outputs[i].all.String(), outputs[i].code))
 	}
 	return nil
 }

@@ -32,7 +32,7 @@ func WriteTable(path string, r Record) error {
 	return nil
 }
 
-// Markdown shows the record: programs by kernel, then kinds by kernel.
+// Markdown shows the record: programs by kernel, then kinds and labs by kernel.
 func (r Record) Markdown() string {
 	var b strings.Builder
 	b.WriteString("| program | rung |" + r.heads() + "\n| --- | --- |" + strings.Repeat(" --- |", len(r.Kernels)) + "\n")
@@ -51,6 +51,7 @@ func (r Record) Markdown() string {
 		}
 		b.WriteString("\n")
 	}
+	b.WriteString(r.labTable())
 	b.WriteString("\n| |" + r.heads() + "\n| --- |" + strings.Repeat(" --- |", len(r.Kernels)) + "\n| release |")
 	for _, k := range r.Kernels {
 		b.WriteString(" " + k.Release + " |")
