@@ -4,12 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/nexuscore-labs/nexus/bpf/datagram"
 )
 
 // slot is struct slot of projcache.h.
@@ -83,7 +84,7 @@ func (s *slot) write(key Key, version uint64, projection []byte) {
 	binary.LittleEndian.PutUint64(s.body[0:], version)
 	binary.LittleEndian.PutUint32(s.body[8:], key.Snapshot)
 	n := BodyHeaderLen + copy(s.body[BodyHeaderLen:], projection)
-	s.bodyLen, s.bodySum = uint32(n), uint32(sumOf(s.body[:n]))
+	s.bodyLen, s.bodySum = uint32(n), uint32(datagram.Sum(s.body[:n]))
 	s.used.Store(0)
 	s.sequence.Add(1)
 }
@@ -102,23 +103,3 @@ func (s *slot) bytes() []byte { return s.body[:s.bodyLen] }
 
 // wasUsed says whether the slot was read since it was asked last.
 func (s *slot) wasUsed() bool { return s.used.Swap(0) != 0 }
-
-// sumOf is the 16-bit one's complement sum of RFC 1071 in the order of memory,
-// not inverted.
-func sumOf(b []byte) uint16 {
-	var sum, carry uint64
-	for ; len(b) >= 8; b = b[8:] {
-		sum, carry = bits.Add64(sum, binary.NativeEndian.Uint64(b), carry)
-	}
-	var rest [8]byte
-	copy(rest[:], b)
-	sum, carry = bits.Add64(sum, binary.NativeEndian.Uint64(rest[:]), carry)
-	return fold(sum&0xffffffff + sum>>32 + carry)
-}
-
-func fold(sum uint64) uint16 {
-	for sum > 0xffff {
-		sum = sum&0xffff + sum>>16
-	}
-	return uint16(sum)
-}

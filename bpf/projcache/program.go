@@ -1,24 +1,20 @@
 package projcache
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/nexuscore-labs/nexus/bpf/datagram"
 )
 
 // programCache is the program's name.
 const programCache = "projection_cache"
 
 // Service is what requests must be addressed to.
-type Service struct {
-	Port uint16
-	// IPv4 and IPv6 are the host's addresses; an invalid one lets any through.
-	IPv4, IPv6 netip.Addr
-}
+type Service = datagram.Service
 
 // Program is one loaded program of a Cache. It works on the cache's maps, also
 // when those are of an earlier process.
@@ -55,21 +51,9 @@ func (c *Cache) load(service Service, variables map[string]any) (*Program, error
 }
 
 func set(spec *ebpf.CollectionSpec, service Service, variables map[string]any) error {
-	var ipv4 [4]byte
-	var ipv6 [16]byte
-	if service.IPv4.Is4() {
-		ipv4 = service.IPv4.As4()
+	if err := service.Set(spec); err != nil {
+		return fmt.Errorf("projcache: %w", err)
 	}
-	if service.IPv6.Is6() {
-		ipv6 = service.IPv6.As16()
-	}
-	words := [4]uint32{}
-	for i := range words {
-		words[i] = binary.NativeEndian.Uint32(ipv6[4*i:])
-	}
-	variables["service_port"] = service.Port
-	variables["service_ipv4"] = binary.NativeEndian.Uint32(ipv4[:])
-	variables["service_ipv6"] = words
 	for name, value := range variables {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return fmt.Errorf("projcache: set %s: %w", name, err)
