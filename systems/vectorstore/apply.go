@@ -1,6 +1,7 @@
 package vectorstore
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 )
@@ -48,24 +49,38 @@ func (c *collection) apply(o *op) (int, error) {
 		return 0, c.deleteIndex(o)
 	}
 	ids := c.selected(o.selector)
-	if !o.selector.ByFilter && (o.kind == opSetPayload || o.kind == opOverwritePayload) && len(ids) < len(o.selector.IDs) {
-		for _, id := range o.selector.IDs {
-			if _, ok := c.byID[id]; !ok {
-				return 0, fmt.Errorf("%w: No point with id %v found", ErrNotFound, id)
-			}
-		}
+	var missing error
+	if o.kind != opDelete {
+		missing = c.firstMissing(o.selector)
 	}
-	return len(ids), c.applyTo(ids, o)
+	return len(ids), errors.Join(c.applyTo(ids, o), missing)
 }
 
-// each stops at the first error; what came before it stays, as the log says.
-func (c *collection) each(points []Point, do func(Point) error) (int, error) {
-	for i, p := range points {
-		if err := do(p); err != nil {
-			return i, err
+// firstMissing is ErrNotFound for the first point of a list that is not there.
+// As Qdrant does, those that are there are changed all the same.
+func (c *collection) firstMissing(s Selector) error {
+	if s.ByFilter {
+		return nil
+	}
+	for _, id := range s.IDs {
+		if _, ok := c.byID[id]; !ok {
+			return fmt.Errorf("%w: No point with id %v found", ErrNotFound, id)
 		}
 	}
-	return len(points), nil
+	return nil
+}
+
+// each goes on after an error and returns the first one.
+func (c *collection) each(points []Point, do func(Point) error) (done int, first error) {
+	for _, p := range points {
+		err := do(p)
+		if err == nil {
+			done++
+		} else if first == nil {
+			first = err
+		}
+	}
+	return done, first
 }
 
 // applyTo changes the payloads of, or deletes, the points.
@@ -165,7 +180,7 @@ func (s *Store) addCollection(o *op) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.collections[o.collection] != nil {
-		return fmt.Errorf("%w: Collection `%s` already exists!", ErrExists, o.collection)
+		return fmt.Errorf("%w: Collection `%s` already exists", ErrExists, o.collection)
 	}
 	c, err := newCollection(o.collection, o.config)
 	if err != nil {
@@ -182,7 +197,7 @@ func (s *Store) dropCollection(name string) error {
 	defer s.mu.Unlock()
 	c := s.collections[name]
 	if c == nil {
-		return fmt.Errorf("%w: Collection `%s` doesn't exist!", ErrNotFound, name)
+		return fmt.Errorf("%w: Collection `%s` doesn't exist", ErrNotFound, name)
 	}
 	delete(s.collections, name)
 	c.indexer.stop()
@@ -195,7 +210,7 @@ func (s *Store) collection(name string) (*collection, error) {
 	if c := s.collections[name]; c != nil {
 		return c, nil
 	}
-	return nil, fmt.Errorf("%w: Collection `%s` doesn't exist!", ErrNotFound, name)
+	return nil, fmt.Errorf("%w: Collection `%s` doesn't exist", ErrNotFound, name)
 }
 
 // Collections returns their names in order.

@@ -16,7 +16,7 @@ func (s *Store) CreateCollection(ctx context.Context, name string, config Collec
 		return err
 	}
 	if _, err := s.collection(name); err == nil {
-		return fmt.Errorf("%w: Collection `%s` already exists!", ErrExists, name)
+		return fmt.Errorf("%w: Collection `%s` already exists", ErrExists, name)
 	}
 	_, err := s.change(ctx, &op{kind: opCreateCollection, collection: name, config: config})
 	return err
@@ -64,20 +64,9 @@ func (s *Store) Upsert(ctx context.Context, name string, points []Point) (Result
 	return s.putPoints(ctx, opUpsert, name, points)
 }
 
-// UpdateVectors replaces the vectors of points that are there.
+// UpdateVectors replaces the vectors of the points that are there; ErrNotFound
+// names the first one that is not.
 func (s *Store) UpdateVectors(ctx context.Context, name string, points []Point) (Result, error) {
-	c, err := s.collection(name)
-	if err != nil {
-		return Result{}, err
-	}
-	c.mu.RLock()
-	for _, p := range points {
-		if _, ok := c.byID[p.ID]; !ok {
-			c.mu.RUnlock()
-			return Result{}, fmt.Errorf("%w: No point with id %v found", ErrNotFound, p.ID)
-		}
-	}
-	c.mu.RUnlock()
 	return s.putPoints(ctx, opUpdateVectors, name, points)
 }
 
@@ -90,6 +79,9 @@ func (s *Store) putPoints(ctx context.Context, kind opKind, name string, points 
 		if err := c.checkVector(p.Vector); err != nil {
 			return Result{}, err
 		}
+	}
+	if len(points) == 0 {
+		return Result{}, nil
 	}
 	points = normalized(points, c.table)
 	perRecord := max(1, pointsPerRecordBytes/(4*c.table.Dim()+256))
@@ -111,7 +103,8 @@ func (s *Store) Delete(ctx context.Context, name string, which Selector) (Result
 }
 
 // SetPayload puts values into the payloads of points, at a path or, where it is
-// empty, at the top.
+// empty, at the top. This and the following change the points of a list that are
+// there, and return ErrNotFound for the first one that is not.
 func (s *Store) SetPayload(ctx context.Context, name string, which Selector, payload Payload, at string) (Result, error) {
 	o := &op{kind: opSetPayload, collection: name, selector: which, payload: payload}
 	if at != "" {

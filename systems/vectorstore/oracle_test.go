@@ -318,15 +318,11 @@ func (w *world) step() (do func(s *Store, name string) error, after *oracle, fai
 		return func(s *Store, name string) error { _, err := s.UpdateVectors(ctx, name, []Point{p}); return err }, after, !ok
 	case 3:
 		fails = after.missing(which)
-		if !fails {
-			change(after.selected(which), func(p Payload) Payload { return p.merged(payload) })
-		}
+		change(after.selected(which), func(p Payload) Payload { return p.merged(payload) })
 		return func(s *Store, name string) error { _, err := s.SetPayload(ctx, name, which, payload, ""); return err }, after, fails
 	case 4:
 		fails = after.missing(which)
-		if !fails {
-			change(after.selected(which), func(Payload) Payload { return payload })
-		}
+		change(after.selected(which), func(Payload) Payload { return payload })
 		return func(s *Store, name string) error { _, err := s.OverwritePayload(ctx, name, which, payload); return err }, after, fails
 	case 5:
 		change(after.selected(which), func(p Payload) Payload {
@@ -338,9 +334,9 @@ func (w *world) step() (do func(s *Store, name string) error, after *oracle, fai
 		return func(s *Store, name string) error {
 			_, err := s.DeletePayload(ctx, name, which, []string{"tenant", "x"})
 			return err
-		}, after, false
+		}, after, after.missing(which)
 	case 6:
 		change(after.selected(which), func(Payload) Payload { return nil })
-		return func(s *Store, name string) error { _, err := s.ClearPayload(ctx, name, which); return err }, after, false
+		return func(s *Store, name string) error { _, err := s.ClearPayload(ctx, name, which); return err }, after, after.missing(which)
 	}
 }
