@@ -36,6 +36,7 @@ type vmTest struct {
 func newVMTest(term *terminal) *cobra.Command {
 	var flags vmFlags
 	var write, accept bool
+	var only []string
 	cmd := &cobra.Command{
 		Use:   "test",
 		Short: "Load, attach and test every BPF program of the tree on a kernel, and run the labs' small forms",
@@ -46,17 +47,21 @@ func newVMTest(term *terminal) *cobra.Command {
 		Example: "  nexus vm test --kernel 6.12\n  nexus vm test --kernel all --write",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return term.vmTest(cmd.Context(), &flags, write, accept)
+			if len(only) > 0 && write {
+				return usagef("--write keeps what all packages showed: leave --package out")
+			}
+			return term.vmTest(cmd.Context(), &flags, only, write, accept)
 		},
 	}
 	flags.register(cmd, 2048, 8*time.Minute)
 	cmd.Flags().Lookup("kernel").Usage = "kernels of the matrix, separated by commas; host is the running one, all is every one of the matrix and host"
+	cmd.Flags().StringSliceVar(&only, "package", nil, "only these packages below bpf/, and no lab")
 	cmd.Flags().BoolVar(&write, "write", false, "keep what passed in "+provenFile+" and "+tableFile+", if there is no complaint")
 	cmd.Flags().BoolVar(&accept, "accept", false, "with --write: complaints about growth and refusals are the new measure")
 	return cmd
 }
 
-func (t *terminal) vmTest(ctx context.Context, flags *vmFlags, write, accept bool) error {
+func (t *terminal) vmTest(ctx context.Context, flags *vmFlags, only []string, write, accept bool) error {
 	names, err := testKernels(flags.kernel)
 	if err != nil {
 		return err
@@ -73,7 +78,7 @@ func (t *terminal) vmTest(ctx context.Context, flags *vmFlags, write, accept boo
 	if err != nil {
 		return codeError{err, exitUsage}
 	}
-	found, err := t.prove(ctx, flags, names, tree)
+	found, err := t.prove(ctx, flags, names, tree, only)
 	if err != nil {
 		return vmError(ctx, err)
 	}
@@ -116,10 +121,17 @@ func testKernels(list string) ([]string, error) {
 
 // prove runs one kernel after the other: two emulated machines at once would
 // take the two processors that one of them uses.
-func (t *terminal) prove(ctx context.Context, flags *vmFlags, names []string, tree string) (found []proof.Kernel, err error) {
+func (t *terminal) prove(ctx context.Context, flags *vmFlags, names []string, tree string, only []string) (found []proof.Kernel, err error) {
 	packages, err := proof.Packages(tree)
 	if err != nil {
 		return nil, codeError{err, exitEnvironment}
+	}
+	labs := smallLabs()
+	if len(only) > 0 {
+		if packages, err = chosen(packages, only); err != nil {
+			return nil, err
+		}
+		labs = nil
 	}
 	dismiss, err := startReaper()
 	if err != nil {
@@ -131,7 +143,7 @@ func (t *terminal) prove(ctx context.Context, flags *vmFlags, names []string, tr
 		return nil, codeError{err, exitEnvironment}
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	subject := proof.Subject{Packages: packages, Dir: dir, Labs: smallLabs()}
+	subject := proof.Subject{Packages: packages, Dir: dir, Labs: labs}
 	t.say(fmt.Sprintf("compiling the tests of %d packages", len(packages)))
 	if err := proof.Compile(ctx, tree, dir, packages); err != nil {
 		return nil, err
@@ -165,6 +177,19 @@ func (t *terminal) proveOne(ctx context.Context, flags *vmFlags, name, tree stri
 		return proof.Kernel{}, err
 	}
 	return proof.OnMachine(ctx, options, subject, progress)
+}
+
+// chosen keeps the packages of these names.
+func chosen(packages []proof.Package, names []string) ([]proof.Package, error) {
+	var kept []proof.Package
+	for _, name := range names {
+		i := slices.IndexFunc(packages, func(p proof.Package) bool { return p.Name == name })
+		if i < 0 {
+			return nil, usagef("bpf/%s has no BPF program", name)
+		}
+		kept = append(kept, packages[i])
+	}
+	return kept, nil
 }
 
 // smallLabs are the labs that have a small form.

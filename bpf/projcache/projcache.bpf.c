@@ -257,7 +257,13 @@ static __always_inline int copy_body(struct xdp_md *ctx, const struct datagram *
 	if (bpf_xdp_adjust_tail(ctx, (int)(body + len) - (int)packet_length(ctx)))
 		return TOO_LARGE;
 	r->overwritten = true;
-	if (bpf_xdp_store_bytes(ctx, body, slot->body, len))
+
+	u64 copied = len;
+
+	barrier_var(copied); /* verifiers before 6.18 have lost the bounds by now */
+	if (copied < BODY_HEADER_LEN || copied > BODY_LEN_MAX)
+		return CHANGING;
+	if (bpf_xdp_store_bytes(ctx, body, slot->body, copied))
 		return TOO_LARGE;
 	if (sequence_of(slot) != sequence)
 		return CHANGING;
