@@ -83,11 +83,15 @@ func (t *terminal) vmTest(ctx context.Context, flags *vmFlags, only []string, wr
 		return vmError(ctx, err)
 	}
 	result := vmTest{Kernels: found, Complaints: proof.Complaints(old, found), Unrecorded: proof.Unrecorded(old, found)}
+	acceptable := accept && len(proof.Failures(found)) == 0
+	writing := write && (acceptable || len(result.Complaints) == 0)
+	if writing {
+		result.Unrecorded = nil
+	}
 	if err := t.printProof(result); err != nil {
 		return err
 	}
-	acceptable := accept && len(proof.Failures(found)) == 0
-	if write && (acceptable || len(result.Complaints) == 0) {
+	if writing {
 		record := old.With(found)
 		if err := errors.Join(record.Write(filepath.Join(tree, provenFile)), proof.WriteTable(filepath.Join(tree, tableFile), record)); err != nil {
 			return codeError{err, exitEnvironment}
