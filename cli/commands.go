@@ -145,7 +145,7 @@ var purposes = map[string][]machine.Purpose{
 	"calibrate": {machine.ForCalibrate},
 	"vm":        {machine.ForVM},
 	"vagrant":   {machine.ForVagrant},
-	"ci":        {machine.ForGenerate, machine.ForCalibrate, machine.ForVM},
+	"ci":        {machine.ForRun, machine.ForGenerate, machine.ForCalibrate, machine.ForVM},
 }
 
 func newSetup(term *terminal) *cobra.Command {
