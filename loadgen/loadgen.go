@@ -104,7 +104,11 @@ type Config struct {
 	// its own with its own latency. Leave it off for what must see one packet per
 	// send, such as a generic XDP program behind a device that takes whole runs.
 	UDPOffload bool
-	CPUs       []int // one worker each; empty: one unpinned worker
+	// Ordinary keeps workers from being real-time tasks: for a CPU on which others
+	// must run first, such as the kernel's threads that bring the answers. Real-time
+	// tasks that use a CPU up are stopped together, sched(7).
+	Ordinary bool
+	CPUs     []int // one worker each; empty: one unpinned worker
 	// SharedCPUs says that the server has to do with these CPUs too: the workers
 	// then take no priority over it.
 	SharedCPUs bool

@@ -35,6 +35,9 @@ type realtime struct {
 // Without the right to either it goes on as it is; the lag shows what that cost.
 func (w *worker) raise() {
 	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceBest)
+	if w.ordinary {
+		return
+	}
 	attr := unix.SchedAttr{
 		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: realtimePriority,
 		Flags: unix.SCHED_FLAG_RESET_ON_FORK, // io_uring's worker threads are ordinary ones

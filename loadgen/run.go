@@ -158,6 +158,7 @@ func (r *runner) prepareThread(i int, w *worker) error {
 			return fmt.Errorf("pin worker %d to CPU %d: %w", i, r.cfg.CPUs[i], err)
 		}
 		if !r.cfg.SharedCPUs {
+			w.ordinary = r.cfg.Ordinary
 			w.raise()
 		}
 	}

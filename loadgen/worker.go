@@ -46,6 +46,7 @@ type worker struct {
 
 	startNs, measureNs, endNs int64
 	timeoutNs                 int64
+	ordinary                  bool
 	nowNs                     int64
 	nextHouseNs               int64
 	sent                      bool // in this turn

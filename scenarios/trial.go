@@ -259,8 +259,8 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		return nil, err
 	}
 	load, err := t.drive(ctx, loadgen.Config{
-		Target: t.target(address),
-		Codec:  t.workload().Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
+		Target: t.target(address), Ordinary: t.bed != nil, UDPOffload: t.bed != nil,
+		Codec: t.workload().Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
 		Streams: p.Writers, Connections: p.Connections, InFlightMax: p.InFlightMax,
 		Warmup: t.slot.warmup, Duration: p.Duration, Timeout: p.Timeout,
 		Seed: t.slot.seed, CPUs: t.generatorCPUs(), SharedCPUs: t.cpus.Shared, BusyShareMax: t.scenario.Validity.generatorBusyMax(), Source: listen(source, t.heard),
