@@ -1,80 +1,9 @@
 package projection
 
 import (
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"math"
 	"sort"
-
-	"github.com/nexuscore-labs/nexus/components/projection/flat"
 )
-
-// Contents is a decoded projection.
-type Contents struct {
-	Version, Seq, Revenue uint64
-	Counts                *Counts
-	Top                   []Product
-	Recent                []Order
-}
-
-// Counts are a projection's totals.
-type Counts struct {
-	TimeMs, Units, Refunded                           uint64
-	Placed, Paid, Shipped, Cancelled, Priced, Refused uint32
-}
-
-// Product is what was sold of a product: Units, of which at most Over too many
-// were counted.
-type Product struct{ Product, Units, Over, Price uint32 }
-
-// Order is an order and the kind of its last event.
-type Order struct {
-	TimeMs                 uint64
-	Order, Product, Amount uint32
-	Status                 Kind
-}
-
-// ErrEncoding says that bytes are no encoded projection.
-var ErrEncoding = errors.New("projection: not an encoded projection")
-
-// identifier is the schema's file_identifier, which flatc's Go does not check.
-const identifier = "NXPJ"
-
-// Decode reads an encoded projection with the accessors that flatc generated.
-// These trust their bytes, so whatever they panic at comes back as ErrEncoding.
-func Decode(data []byte) (c Contents, err error) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			c, err = Contents{}, fmt.Errorf("%w: %v", ErrEncoding, cause)
-		}
-	}()
-	if len(data) < 8 || len(data) > EncodedLenMax || string(data[4:8]) != identifier {
-		return Contents{}, fmt.Errorf("%w: %d bytes", ErrEncoding, len(data))
-	}
-	if root := binary.LittleEndian.Uint32(data); root > EncodedLenMax {
-		return Contents{}, fmt.Errorf("%w: root at %d", ErrEncoding, root)
-	}
-	root := flat.GetRootAsProjection(data, 0)
-	c = Contents{Version: root.Version(), Seq: root.Seq(), Revenue: root.Revenue()}
-	if n := root.Counts(nil); n != nil {
-		c.Counts = &Counts{n.Time(), n.Units(), n.Refunded(), n.Placed(), n.Paid(), n.Shipped(), n.Cancelled(), n.Priced(), n.Refused()}
-	}
-	if root.TopLength() > SlotsMax || root.RecentLength() > SlotsMax {
-		return Contents{}, fmt.Errorf("%w: vectors of %d and %d", ErrEncoding, root.TopLength(), root.RecentLength())
-	}
-	for i := range root.TopLength() {
-		var p flat.Product
-		root.Top(&p, i)
-		c.Top = append(c.Top, Product{p.Product(), p.Units(), p.Over(), p.Price()})
-	}
-	for i := range root.RecentLength() {
-		var o flat.Order
-		root.Recent(&o, i)
-		c.Recent = append(c.Recent, Order{o.Time(), o.Order(), o.Product(), o.Amount(), Kind(o.Status())})
-	}
-	return c, nil
-}
 
 // Oracle folds events in the plainest way, to judge the Folders: it is slow and
 // grows with what it is told. Its zero value is ready.
