@@ -65,6 +65,8 @@ var tools = []Tool{
 		Debian: []string{"postgresql"}, Other: "postgresql-server", Costs: "labs with a PostgreSQL contender need POSTGRES_URL instead; day 7 has none"},
 	{ID: "tool.redis", Name: "Redis", Commands: []string{"redis-server", "valkey-server"}, Version: []string{"--version"}, Purpose: ForRun,
 		Debian: []string{"redis-server"}, Other: "redis or valkey", Costs: "labs with a Redis contender need REDIS_URL instead; day 7 has none"},
+	{ID: "tool.hnswlib", Name: "hnswlib", Files: []string{"usr/lib/python3/dist-packages/hnswlib*.so"}, Purpose: ForCalibrate,
+		Debian: []string{"python3-hnswlib"}, Other: "python3-hnswlib", Costs: "the vector index can't be compared with hnswlib (nexus vectors bench)"},
 	{ID: "tool.fio", Name: "fio", Commands: []string{"fio"}, Version: []string{"--version"}, Purpose: ForCalibrate,
 		Debian: []string{"fio"}, Other: "fio", Costs: "the generator's file I/O can't be compared with fio"},
 	{ID: "tool.wrk", Name: "wrk", Commands: []string{"wrk"}, Version: []string{"--version"}, Purpose: ForCalibrate,
