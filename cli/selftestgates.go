@@ -37,22 +37,28 @@ type liveComparison struct {
 func newSelftestGates(term *terminal) *cobra.Command {
 	var quick bool
 	var comparisons, live, liveFaults int
-	var fault string
+	var fault, recordings, record string
+	var recordRuns int
 	cmd := &cobra.Command{
 		Use:   "gates",
 		Short: "How often the gate cries when nothing changed, and what slowdown it finds",
 		Long: "Comparisons of equal programs, drawn from recorded runs of this project's 2-core machine, go\n" +
 			"through the gate's own code, with and without a planted slowdown. --live adds runs made here:\n" +
-			"this binary against itself, and with a fault planted in its append path.\n\n" +
+			"this binary against itself, and with a fault planted in its append path. --record makes\n" +
+			"recordings on this machine instead, --recordings draws from such a file: trials that the\n" +
+			"defaults were not chosen on.\n\n" +
 			"Exit codes: 0 the default settings keep their promise (at most 1% alarms, 5% found 95% of the\n" +
 			"time), 1 they don't.",
-		Example: "  nexus selftest gates\n  nexus selftest gates --live 10 --live-faults 3 --fault append_delay=1ns",
+		Example: "  nexus selftest gates\n  nexus selftest gates --record moods.json && nexus selftest gates --recordings moods.json\n  nexus selftest gates --live 10 --live-faults 3 --fault append_delay=1ns",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if record != "" {
+				return recordGates(cmd.Context(), term, record, recordRuns)
+			}
 			if quick {
 				comparisons = min(comparisons, 300)
 			}
-			report, err := recordedGates(term, comparisons, quick)
+			report, err := recordedGates(term, recordings, comparisons, quick)
 			if err != nil {
 				return err
 			}
@@ -70,6 +76,9 @@ func newSelftestGates(term *terminal) *cobra.Command {
 			return report.print(term)
 		},
 	}
+	cmd.Flags().StringVar(&recordings, "recordings", "", "draw from the recordings in this file, not from this program's own")
+	cmd.Flags().StringVar(&record, "record", "", "make recordings here and write them to this file; nothing else is done")
+	cmd.Flags().IntVar(&recordRuns, "record-runs", 4, "with --record: runs of pairs, and as many of rounds, two or more")
 	cmd.Flags().BoolVar(&quick, "quick", false, "only the default settings, 300 comparisons each")
 	cmd.Flags().IntVar(&comparisons, "comparisons", 1000, "recorded comparisons for each line")
 	cmd.Flags().IntVar(&live, "live", 0, "gates to run now, of this binary against itself")
@@ -118,8 +127,23 @@ func designs(comparisons int, quick bool) []reports.GateTrial {
 	return all
 }
 
-func recordedGates(term *terminal, comparisons int, quick bool) (*gatesReport, error) {
-	recordings, err := reports.LoadGateRecordings()
+func loadRecordings(path string) (*reports.GateRecordings, error) {
+	if path == "" {
+		return reports.EmbeddedGateRecordings()
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usagef("--recordings: %v", err)
+	}
+	recordings, err := reports.ParseGateRecordings(text)
+	if err != nil {
+		return nil, usagef("--recordings %s: %v", path, err)
+	}
+	return recordings, nil
+}
+
+func recordedGates(term *terminal, path string, comparisons int, quick bool) (*gatesReport, error) {
+	recordings, err := loadRecordings(path)
 	if err != nil {
 		return nil, err
 	}

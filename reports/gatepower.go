@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/nexuscore-labs/nexus/reports/stats"
@@ -19,11 +21,11 @@ var gateRecordingsDay07 []byte
 type GateRecordings struct {
 	Version     int         `json:"version"`
 	Environment Environment `json:"environment"`
-	// Pairs: two copies of one binary at the same time, `nexus run
-	// scenarios/day07/gate.yaml --mode full --no-probes --reference COPY`.
+	// Pairs: two copies of one binary at the same time, as `nexus gate --reference
+	// COPY` runs them.
 	Pairs []PairRecording `json:"pairs"`
-	// Rounds: the subject and the baseline one after the other on disk, in
-	// saturation as the quick mode of scenarios/day07/writers.yaml has it.
+	// Rounds: the subject and the baseline one after the other on disk,
+	// scenarios/day07/rounds.yaml.
 	Rounds []RoundRecording `json:"rounds"`
 }
 
@@ -42,65 +44,133 @@ type RoundRecording struct {
 	CPUNs     [][2]float64 `json:"cpu_ns_per_op"`
 }
 
-// LoadGateRecordings are the recordings that this program carries.
-func LoadGateRecordings() (*GateRecordings, error) {
+// EmbeddedGateRecordings are the recordings that this program carries.
+func EmbeddedGateRecordings() (*GateRecordings, error) {
+	return ParseGateRecordings(gateRecordingsDay07)
+}
+
+// ParseGateRecordings reads what Encode wrote.
+func ParseGateRecordings(text []byte) (*GateRecordings, error) {
 	var r GateRecordings
-	if err := json.Unmarshal(gateRecordingsDay07, &r); err != nil {
+	if err := json.Unmarshal(text, &r); err != nil {
 		return nil, fmt.Errorf("read the gate's recordings: %w", err)
 	}
-	if r.Version != 1 || len(r.Pairs) == 0 || len(r.Rounds) < 2 {
+	if r.Version != gateRecordingsVersion || len(r.Pairs) == 0 || len(r.Rounds) < 2 {
 		return nil, errors.New("the gate's recordings are empty or of another version")
 	}
 	for _, p := range r.Pairs {
-		if len(p.PerS) < recordingMin || len(p.CPUNs) != len(p.PerS) {
-			return nil, fmt.Errorf("the gate's recording of %s has %d pairs", p.StartedAt, len(p.PerS))
+		if err := checkRecording(p.StartedAt, "pairs", p.PerS, p.CPUNs); err != nil {
+			return nil, err
 		}
 	}
 	for _, p := range r.Rounds {
-		if len(p.PerS) < recordingMin || len(p.CPUNs) != len(p.PerS) {
-			return nil, fmt.Errorf("the gate's recording of %s has %d rounds", p.StartedAt, len(p.PerS))
+		if err := checkRecording(p.StartedAt, "rounds", p.PerS, p.CPUNs); err != nil {
+			return nil, err
 		}
 	}
 	return &r, nil
 }
 
-// recordingMin is the shortest recording to draw from.
-const recordingMin = 5
+func checkRecording(at time.Time, what string, perS, cpuNs [][2]float64) error {
+	if len(perS) < recordingMin || len(cpuNs) != len(perS) {
+		return fmt.Errorf("the gate's recording of %s has %d %s, at least %d are needed", at, len(perS), what, recordingMin)
+	}
+	for i := range perS {
+		for side := range 2 {
+			if !(perS[i][side] > 0) || !(cpuNs[i][side] > 0) {
+				return fmt.Errorf("the gate's recording of %s: %s %d: a throughput or a cost is not positive", at, what, i)
+			}
+		}
+	}
+	return nil
+}
+
+// NewGateRecordings is an empty set of recordings on a machine.
+func NewGateRecordings(where Environment) *GateRecordings {
+	return &GateRecordings{Version: gateRecordingsVersion, Environment: where}
+}
+
+// Encode writes the recordings as ParseGateRecordings reads them.
+func (g *GateRecordings) Encode() ([]byte, error) {
+	text, err := json.MarshalIndent(g, "", " ")
+	if err != nil {
+		return nil, fmt.Errorf("encode the gate's recordings: %w", err)
+	}
+	return append(text, '\n'), nil
+}
+
+const (
+	gateRecordingsVersion = 1
+	// recordingMin is the shortest recording to draw from.
+	recordingMin = 5
+)
 
 // AddPairs adds a run of two copies of one binary.
 func (g *GateRecordings) AddPairs(r *Result, contender, point string) error {
-	p := PairRecording{StartedAt: r.StartedAt}
-	sides := func(name string) map[int][2]float64 {
+	perS, cpuNs := twoSides(r, func(t *Trial) int {
+		switch {
+		case t.Contender != contender:
+			return -1
+		case t.Point == point:
+			return 0
+		case t.Point == point+referenceSuffix:
+			return 1
+		}
+		return -1
+	})
+	if err := checkRecording(r.StartedAt, "pairs", perS, cpuNs); err != nil {
+		return err
+	}
+	g.Pairs = append(g.Pairs, PairRecording{StartedAt: r.StartedAt, PerS: perS, CPUNs: cpuNs})
+	return nil
+}
+
+// AddRounds adds a run of a subject and its baseline.
+func (g *GateRecordings) AddRounds(r *Result, subject, baseline, point string) error {
+	perS, cpuNs := twoSides(r, func(t *Trial) int {
+		switch {
+		case t.Point != point:
+			return -1
+		case t.Contender == subject:
+			return 0
+		case t.Contender == baseline:
+			return 1
+		}
+		return -1
+	})
+	if err := checkRecording(r.StartedAt, "rounds", perS, cpuNs); err != nil {
+		return err
+	}
+	g.Rounds = append(g.Rounds, RoundRecording{StartedAt: r.StartedAt, PerS: perS, CPUNs: cpuNs})
+	return nil
+}
+
+// twoSides are the throughput and the CPU time of the trials that side calls 0
+// and 1, round by round, where both were measured.
+func twoSides(r *Result, side func(*Trial) int) (perS, cpuNs [][2]float64) {
+	read := func(name string) map[int][2]float64 {
 		m, _ := measureNamed(name)
 		found := map[int][2]float64{}
 		for i := range r.Trials {
 			t := &r.Trials[i]
+			at := side(t)
 			value, measured := m.read(t)
-			if t.Status != "ok" || !measured || t.Contender != contender {
+			if at < 0 || t.Status != "ok" || !measured {
 				continue
 			}
 			pair := found[t.Round]
-			switch t.Point {
-			case point:
-				pair[0] = value
-			case point + referenceSuffix:
-				pair[1] = value
-			}
+			pair[at] = value
 			found[t.Round] = pair
 		}
 		return found
 	}
-	rates, costs := sides("throughput"), sides("cpu_ns_per_op")
-	for round := range len(rates) {
+	rates, costs := read("throughput"), read("cpu_ns_per_op")
+	for _, round := range slices.Sorted(maps.Keys(rates)) {
 		if rate, cost := rates[round], costs[round]; rate[0] > 0 && rate[1] > 0 && cost[0] > 0 && cost[1] > 0 {
-			p.PerS, p.CPUNs = append(p.PerS, rate), append(p.CPUNs, cost)
+			perS, cpuNs = append(perS, rate), append(cpuNs, cost)
 		}
 	}
-	if len(p.PerS) < 2 {
-		return errors.New("the run holds no pairs")
-	}
-	g.Pairs = append(g.Pairs, p)
-	return nil
+	return perS, cpuNs
 }
 
 // GateTrial is one design of the gate put to the test over and over.

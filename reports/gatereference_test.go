@@ -122,7 +122,7 @@ func TestFaultyRunIsNoBaseline(t *testing.T) {
 }
 
 func TestRecordingsMeasure(t *testing.T) {
-	g, err := LoadGateRecordings()
+	g, err := EmbeddedGateRecordings()
 	if err != nil {
 		t.Fatal(err)
 	}
