@@ -32,7 +32,7 @@ var imports = map[string][]string{
 }
 
 // dataPath are the BPF programs that serve, and measure nothing: parts of systems.
-var dataPath = []string{"bpf/projcache", "bpf/tenantroute", "bpf/xsk", "bpf/datagram"}
+var dataPath = []string{"bpf/projcache", "bpf/rocksprobe", "bpf/tenantroute", "bpf/xsk", "bpf/datagram"}
 
 // leaves know nothing of the project, so every test may use them.
 var leaves = []string{"frame", "uring"}

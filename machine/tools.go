@@ -26,6 +26,8 @@ const (
 	ForReports Purpose = "reports"
 	// ForVM boots other kernels.
 	ForVM Purpose = "vm"
+	// ForCDC is the source of Day 20, and the RocksDB that its probe is tested on.
+	ForCDC Purpose = "cdc"
 	// ForVagrant starts the Vagrant machines.
 	ForVagrant Purpose = "vagrant"
 )
@@ -79,6 +81,14 @@ var tools = []Tool{
 		Debian: []string{"e2fsprogs"}, Other: "e2fsprogs", Costs: "no disk for the virtual machine (nexus vm)"},
 	{ID: "tool.debian-keyring", Name: "Debian's archive keys", Files: []string{"usr/share/keyrings/debian-archive-keyring.gpg"}, Purpose: ForVM,
 		Debian: []string{"debian-archive-keyring"}, Other: "debian-archive-keyring", Costs: "kernel packages come from this system's own archive only (nexus vm)"},
+	{ID: "tool.node", Name: "Node.js", Commands: []string{"node"}, Version: []string{"--version"}, Purpose: ForCDC,
+		Debian: []string{"nodejs"}, Other: "nodejs", Costs: "no embedded SurrealDB: set SURREALDB_URL or put surreal on PATH"},
+	{ID: "tool.npm", Name: "npm", Commands: []string{"npm"}, Purpose: ForCDC,
+		Debian: []string{"npm"}, Other: "npm", Costs: "the embedded SurrealDB can't be installed"},
+	{ID: "tool.rocksdb", Name: "RocksDB with headers", Files: []string{"usr/include/rocksdb/db.h"}, Purpose: ForCDC,
+		Debian: []string{"librocksdb-dev"}, Other: "rocksdb-devel", Costs: "the RocksDB probe's highest rate can't be measured"},
+	{ID: "tool.g++", Name: "g++", Commands: []string{"g++"}, Version: []string{"--version"}, Purpose: ForCDC,
+		Debian: []string{"g++"}, Other: "gcc-c++", Costs: "the writer on RocksDB can't be compiled"},
 	{ID: "tool.vagrant", Name: "Vagrant", Commands: []string{"vagrant"}, Purpose: ForVagrant,
 		Debian: []string{"vagrant"}, Other: "vagrant", Costs: "the Vagrant machines can't be started nor their file checked; nexus vm needs no Vagrant"},
 }

@@ -69,6 +69,15 @@ enum {
 	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
 };
 
+/* Of ring buffers: when to wake the reader, and what to ask. */
+enum {
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
+};
+enum {
+	BPF_RB_AVAIL_DATA = 0,
+};
+
 /* PF_* of include/linux/sched.h. */
 #define PF_KTHREAD 0x00200000
 
@@ -130,6 +139,7 @@ struct pt_regs {
 	unsigned long di;
 	unsigned long si;
 	unsigned long dx;
+	unsigned long cx;
 };
 #endif
 
