@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/scenarios"
 	"github.com/nexuscore-labs/nexus/systems/seglog/crashtest"
+	"github.com/nexuscore-labs/nexus/systems/surreal"
 )
 
 // labNames completes lab arguments.
@@ -145,7 +147,8 @@ var purposes = map[string][]machine.Purpose{
 	"calibrate": {machine.ForCalibrate},
 	"vm":        {machine.ForVM},
 	"vagrant":   {machine.ForVagrant},
-	"ci":        {machine.ForRun, machine.ForGenerate, machine.ForCalibrate, machine.ForVM},
+	"cdc":       {machine.ForCDC},
+	"ci":        {machine.ForRun, machine.ForGenerate, machine.ForCalibrate, machine.ForVM, machine.ForCDC},
 }
 
 func newSetup(term *terminal) *cobra.Command {
@@ -161,7 +164,7 @@ func newSetup(term *terminal) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			wanted, known := purposes[purpose]
 			if !known {
-				return usagef("unknown purpose %q: use run, generate, reports, calibrate, vm, vagrant or ci", purpose)
+				return usagef("unknown purpose %q: use run, generate, reports, calibrate, vm, vagrant, cdc or ci", purpose)
 			}
 			options := machine.SetupOptions{
 				Purposes: wanted, DryRun: dryRun, Out: term.stderr, In: os.Stdin,
@@ -175,6 +178,9 @@ func newSetup(term *terminal) *cobra.Command {
 				options.Needs = lab.Needs
 			}
 			report, err := machine.Setup(cmd.Context(), options)
+			if err == nil && !dryRun && slices.Contains(wanted, machine.ForCDC) {
+				err = surreal.Install(cmd.Context(), term.stderr)
+			}
 			if term.json {
 				err = errors.Join(err, term.printJSON(report))
 			}
@@ -182,7 +188,7 @@ func newSetup(term *terminal) *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&day, "day", 0, "what this day needs to run")
-	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), calibrate (wrk and fio, to compare the generator with), vm (QEMU), vagrant, ci (all that CI uses)")
+	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), calibrate (wrk and fio, to compare the generator with), vm (QEMU), vagrant, cdc (day 20's store), ci (all that CI uses)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be installed")
 	return cmd
 }
