@@ -29,7 +29,7 @@ import (
 const (
 	DefaultM              = 16
 	DefaultEfConstruction = 200
-	DefaultEf             = 128
+	DefaultEf             = 160
 	// MMax bounds M: the links of a node on level 0 are one batch of distances.
 	MMax = vectors.BatchMax / 2
 	// EfMax bounds the candidates of one search.
