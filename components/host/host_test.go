@@ -2,18 +2,13 @@ package host
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nexuscore-labs/nexus/components/host/hostile"
 )
-
-//go:generate clang-19 --target=wasm32-unknown-unknown -std=c17 -O2 -mbulk-memory -nostdlib -ffreestanding -Wall -Wextra -Werror -Wno-infinite-recursion -Wl,--no-entry -Wl,--strip-all -Wl,--build-id=none -Wl,-z,stack-size=16384 -o testdata/hostile.wasm testdata/hostile.c
-//go:generate chmod 644 testdata/hostile.wasm
-
-//go:embed testdata/hostile.wasm
-var hostileWasm []byte
 
 var ctx = context.Background()
 
@@ -26,7 +21,7 @@ func newModule(t testing.TB) (*Runtime, *Module) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close(ctx) })
-	m, err := r.Compile(ctx, hostileWasm, Limits{MemoryLenMax: 1 << 20, FuelPerCall: testFuel})
+	m, err := r.Compile(ctx, hostile.Wasm, Limits{MemoryLenMax: 1 << 20, FuelPerCall: testFuel})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,17 +92,17 @@ func TestHostileGuestsAreStoppedAndCounted(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.export, func(t *testing.T) {
 			r, m := newModule(t)
-			honest, hostile := instantiate(t, m), instantiate(t, m)
+			honest, bad := instantiate(t, m), instantiate(t, m)
 			defer honest.Close(ctx)
-			defer hostile.Close(ctx)
+			defer bad.Close(ctx)
 			if test.export == "deep" {
 				// So much fuel that only the stack's limit can be met.
 				m.limits.FuelPerCall = 1 << 40
 			}
-			if _, err := call(t, hostile, test.export, test.param); !errors.Is(err, test.err) {
+			if _, err := call(t, bad, test.export, test.param); !errors.Is(err, test.err) {
 				t.Fatalf("error %v, want %v", err, test.err)
 			}
-			if _, err := call(t, hostile, "add", 1); !errors.Is(err, ErrDead) {
+			if _, err := call(t, bad, "add", 1); !errors.Is(err, ErrDead) {
 				t.Fatalf("the dead guest answered with error %v", err)
 			}
 			if got, err := call(t, honest, "add", 1); got != 4 || err != nil {
@@ -278,11 +273,11 @@ func TestCompileRefuses(t *testing.T) {
 		"huge type":     {header + "\x01\x08\x01\x60\xff\xff\xff\xff\x0f\x00", limits},
 		"huge table":    {header + "\x04\x07\x01\x70\x00\xff\xff\xff\x0f", limits},
 		"huge code":     {header + "\x0a\x05\xff\xff\xff\xff\x0f", limits},
-		"cut off":       {string(hostileWasm[:len(hostileWasm)/2]), limits},
-		"limit too low": {string(hostileWasm), Limits{MemoryLenMax: pageLen, FuelPerCall: 1}},
-		"no limit":      {string(hostileWasm), Limits{FuelPerCall: 1}},
-		"no fuel":       {string(hostileWasm), Limits{MemoryLenMax: 1 << 20}},
-		"huge limit":    {string(hostileWasm), Limits{MemoryLenMax: MemoryLenMax + 1, FuelPerCall: 1}},
+		"cut off":       {string(hostile.Wasm[:len(hostile.Wasm)/2]), limits},
+		"limit too low": {string(hostile.Wasm), Limits{MemoryLenMax: pageLen, FuelPerCall: 1}},
+		"no limit":      {string(hostile.Wasm), Limits{FuelPerCall: 1}},
+		"no fuel":       {string(hostile.Wasm), Limits{MemoryLenMax: 1 << 20}},
+		"huge limit":    {string(hostile.Wasm), Limits{MemoryLenMax: MemoryLenMax + 1, FuelPerCall: 1}},
 	}
 	for name, test := range tests {
 		if name == "limit too low" {
@@ -303,7 +298,7 @@ func TestCompilationCacheOnDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := r.Compile(ctx, hostileWasm, Limits{MemoryLenMax: 1 << 20, FuelPerCall: 1000})
+		m, err := r.Compile(ctx, hostile.Wasm, Limits{MemoryLenMax: 1 << 20, FuelPerCall: 1000})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -322,7 +317,7 @@ func TestCompilationCacheOnDisk(t *testing.T) {
 // FuzzMeter: whatever the bytes, metering ends with a module or an error, and
 // what the compiler takes before it takes afterwards.
 func FuzzMeter(f *testing.F) {
-	f.Add(hostileWasm)
+	f.Add(hostile.Wasm)
 	f.Add([]byte("\x00asm\x01\x00\x00\x00"))
 	r, err := New(ctx, "")
 	if err != nil {

@@ -1,5 +1,4 @@
-// A guest for the tests of components/host: one honest export and one for each
-// way in which a guest can misbehave.
+// One honest export, and one for each way in which a guest can misbehave.
 
 #include <stdint.h>
 
