@@ -64,6 +64,14 @@ func ParseHanded(src []byte) (Handed, []byte, error) {
 	return h, src[HandedLen : HandedLen+n], nil
 }
 
+// ParseSlot reads the slot from the HandedLen bytes in front of a packet.
+func ParseSlot(meta []byte) (slot uint32, ok bool) {
+	if len(meta) != HandedLen {
+		return 0, false
+	}
+	return binary.NativeEndian.Uint32(meta), true
+}
+
 // Router is a loaded program with its maps.
 type Router struct {
 	Way        string

@@ -27,7 +27,8 @@ type datagrams struct {
 	in, out []ipv4.Message
 }
 
-func (s *server) serveDatagrams(ctx context.Context) error {
+// serveDatagrams calls ready when the socket is there.
+func (s *server) serveDatagrams(ctx context.Context, ready func(net.PacketConn) error) error {
 	packets, err := net.ListenPacket("udp", s.opts.Address)
 	if err != nil {
 		return fmt.Errorf("listen on udp %s: %w", s.opts.Address, err)
@@ -39,7 +40,7 @@ func (s *server) serveDatagrams(ctx context.Context) error {
 		// Bursts wait in the socket; less room is only a matter of loss.
 		_ = errors.Join(udp.SetReadBuffer(socketBuffer), udp.SetWriteBuffer(socketBuffer))
 	}
-	if err := s.ready(packets.LocalAddr()); err != nil {
+	if err := ready(packets); err != nil {
 		return err
 	}
 	d := datagrams{server: s, conn: ipv4.NewPacketConn(packets)}
@@ -92,7 +93,13 @@ func (d *datagrams) turn(n int) {
 
 // answerDatagram is answer, for what fits a datagram: a longer chunk is refused.
 func (s *server) answerDatagram(dst []byte, f frame.Frame) []byte {
-	if q, err := graph.ParseQuery(f.Body); f.Kind == frame.KindQuery && err == nil && q.ChunkLenMax > answerLenMax-frame.HeaderLen-graph.ChunkHeaderLen {
+	return s.answerWithin(dst, f, answerLenMax)
+}
+
+// answerWithin is answer, for what fits lenMax bytes: a longer chunk is refused.
+func (s *server) answerWithin(dst []byte, f frame.Frame, lenMax int) []byte {
+	q, err := graph.ParseQuery(f.Body)
+	if f.Kind == frame.KindQuery && err == nil && int(q.ChunkLenMax) > lenMax-frame.HeaderLen-graph.ChunkHeaderLen || len(f.Body) > lenMax-frame.HeaderLen {
 		s.stats.Refused.Add(1)
 		return frame.Append(dst, frame.Frame{Kind: f.Kind | frame.KindReply, Status: frame.StatusTooLarge, Flags: f.Flags, Tenant: f.Tenant, ID: f.ID})
 	}

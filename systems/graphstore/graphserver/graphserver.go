@@ -39,6 +39,8 @@ type Options struct {
 	Store   graphstore.Store
 	// PerRequest answers each request in a goroutine of its own.
 	PerRequest bool
+	// Driver, if set, takes queries over udp from the network driver.
+	Driver *Driver
 	// Ready, if set, is called once with the address that clients dial.
 	Ready func(address string) error
 	// Stat, if set, is called at the end for each counter.
@@ -51,6 +53,7 @@ type Stats struct {
 	Refused        atomic.Uint64 // answered with a status other than OK
 	Malformed      atomic.Uint64 // frames that ended their connection, datagrams without an answer
 	SendErrors     atomic.Uint64 // datagrams that could not be sent
+	Lost           atomic.Uint64 // queries that a perf buffer had no room for
 	ConnectionsMax atomic.Uint64 // connections closed at once
 }
 
@@ -75,7 +78,10 @@ func Serve(ctx context.Context, opts Options) (err error) {
 	}()
 	switch opts.Network {
 	case "udp":
-		return s.serveDatagrams(ctx)
+		if opts.Driver != nil {
+			return s.serveDriver(ctx)
+		}
+		return s.serveDatagrams(ctx, s.ready)
 	case "tcp", "unix":
 		return s.serveStreams(ctx)
 	}
@@ -139,7 +145,9 @@ func StatusOf(err error) frame.Status {
 }
 
 // ready announces the address.
-func (s *server) ready(address net.Addr) error {
+func (s *server) ready(packets net.PacketConn) error { return s.announce(packets.LocalAddr()) }
+
+func (s *server) announce(address net.Addr) error {
 	if s.opts.Ready == nil {
 		return nil
 	}

@@ -19,7 +19,7 @@ func (s *server) serveStreams(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.drain(listener) })
 	defer stop()
 	defer listener.Close()
-	if err := s.ready(listener.Addr()); err != nil {
+	if err := s.announce(listener.Addr()); err != nil {
 		return err
 	}
 	for {
