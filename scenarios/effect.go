@@ -243,6 +243,12 @@ func (e *effect) points(s *Scenario, i int) []Point {
 	if f.Transport != "" {
 		base.Workload.Transport = f.Transport
 	}
+	switch f.Network {
+	case NetworkVeth:
+		base.Workload.Network = NetworkVeth
+	case "host":
+		base.Workload.Network = ""
+	}
 	if len(f.Params) > 0 {
 		params := map[string]string{}
 		maps.Copy(params, s.Workload.Params)

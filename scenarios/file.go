@@ -68,6 +68,7 @@ type filePoint struct {
 	Rate        byMode[many[rate]] `yaml:"rate" rule:"min=1/s,max=100M/s" doc:"Offered rate; not for closed."`
 	Load        *fileLoad          `yaml:"load" doc:"In place of rate: a share of what a contender bears on this machine, measured before the first trial."`
 	Transport   string             `yaml:"transport" rule:"enum=unix|tcp|udp" doc:"In place of the workload's."`
+	Network     string             `yaml:"network" rule:"enum=host|veth" doc:"In place of the workload's."`
 	Stages      bool               `yaml:"stages" doc:"Break the latency down into stages, from packets and threads; not over unix sockets."`
 	Burst       *int               `yaml:"burst" rule:"min=1,max=100000" doc:"Arrivals per burst; only for burst."`
 	Writers     byMode[many[int]]  `yaml:"writers" rule:"required,min=1,max=1000000" doc:"Logical writers; the requests of one keep their order."`

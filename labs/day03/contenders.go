@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 
+	"github.com/nexuscore-labs/nexus/bpf/tenantroute"
 	"github.com/nexuscore-labs/nexus/components/graph"
 	"github.com/nexuscore-labs/nexus/components/host"
 	"github.com/nexuscore-labs/nexus/reports"
@@ -33,9 +34,15 @@ func contenders() []scenarios.Contender {
 		{
 			Name: "wasm-csr", Role: reports.RoleSubject, Durability: inMemory,
 			Doc:     "compressed sparse rows and document arena in the memory of each tenant's own Wasm guest",
-			Version: func() string { return "graph guest 1.0.0, wazero " + moduleVersion("github.com/tetratelabs/wazero") },
-			Serve:   serveGuests,
+			Version: guestVersion,
+			Serve:   serveGuests(""),
 		},
+		driverContender("wasm-csr-xdp", reports.RoleSubject, tenantroute.WaySocket,
+			"wasm-csr behind the driver: an XDP program finds the tenant's slot, AF_XDP carries queries and answers"),
+		driverContender("wasm-csr-ring", reports.RolePeer, tenantroute.WayRing,
+			"the same with a BPF ring buffer, which copies queries; answers leave by a socket"),
+		driverContender("wasm-csr-perf", reports.RolePeer, tenantroute.WayPerf,
+			"the same with the lesson's perf buffer"),
 		{
 			Name: "native-csr", Role: reports.RolePeer, Durability: inMemory,
 			Doc:     "the same rows, arena and search in plain Go: the price of the sandbox",
@@ -57,6 +64,17 @@ func contenders() []scenarios.Contender {
 			}),
 		},
 	}
+}
+
+// driverContender is the guests behind the driver.
+func driverContender(name, role, way, doc string) scenarios.Contender {
+	return scenarios.Contender{
+		Name: name, Role: role, Doc: doc, Durability: inMemory, Version: guestVersion, Serve: serveGuests(way),
+	}
+}
+
+func guestVersion() string {
+	return "graph guest 1.0.0, wazero " + moduleVersion("github.com/tetratelabs/wazero")
 }
 
 func goVersion() string {
@@ -81,25 +99,24 @@ func moduleVersion(path string) string {
 }
 
 // address is where a contender listens: a socket in its folder, or any free
-// port of the loopback interface.
+// port of its host.
 func address(env scenarios.ServeEnv) string {
 	if env.Network == "unix" {
 		return filepath.Join(env.Dir, "s")
 	}
-	return "127.0.0.1:0"
+	return env.Host + ":0"
 }
 
 // serveStore starts every tenant's engine and serves them.
-func serveStore(ctx context.Context, env scenarios.ServeEnv, w workload, store *graphstore.Tenants, perRequest bool) error {
+func serveStore(ctx context.Context, env scenarios.ServeEnv, w workload, store *graphstore.Tenants, options graphserver.Options) error {
 	for tenant := range w.tenants {
 		if err := store.Start(uint32(tenant)); err != nil {
 			return errors.Join(err, store.Close())
 		}
 	}
-	return graphserver.Serve(ctx, graphserver.Options{
-		Network: env.Network, Address: address(env), Store: store, PerRequest: perRequest,
-		Ready: env.Ready, Stat: env.Stat,
-	})
+	options.Network, options.Address, options.Store = env.Network, address(env), store
+	options.Ready, options.Stat = env.Ready, env.Stat
+	return graphserver.Serve(ctx, options)
 }
 
 // serveEngines serves engines that open makes of each tenant's graph.
@@ -116,39 +133,48 @@ func serveEngines(perRequest bool, open func(graph.Reference) (graph.Engine, err
 		store := graphstore.NewTenants(w.tenants, func(tenant uint32) (graph.Engine, error) {
 			return open(graphs.of(tenant))
 		})
-		return serveStore(ctx, env, w, store, perRequest)
+		return serveStore(ctx, env, w, store, graphserver.Options{PerRequest: perRequest})
 	}
 }
 
 // serveGuests serves Wasm guests, which take the images as they would come over
-// a wire.
-func serveGuests(ctx context.Context, env scenarios.ServeEnv) (err error) {
-	w, err := workloadOf(env.Params)
-	if err != nil {
+// a wire; behind the driver if a way is given.
+func serveGuests(way string) func(context.Context, scenarios.ServeEnv) error {
+	return func(ctx context.Context, env scenarios.ServeEnv) (err error) {
+		w, err := workloadOf(env.Params)
+		if err != nil {
+			return err
+		}
+		images, err := imagesOf(w)
+		if err != nil {
+			return err
+		}
+		background := context.WithoutCancel(ctx)
+		runtime, err := host.New(background, "")
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, runtime.Close(background)) }()
+		guests, err := graph.NewGuests(background, runtime, guestMemoryLenMax, poolSize)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, guests.Close()) }()
+		store := graphstore.NewTenants(w.tenants, func(tenant uint32) (graph.Engine, error) {
+			return guests.Load(background, images[int(tenant)%len(images)], graph.Options{Cursors: cursors})
+		})
+		options := graphserver.Options{}
+		if way != "" {
+			if env.Device == "" {
+				return errors.Join(errors.New("behind the driver: the point needs network: veth"), store.Close())
+			}
+			options.Driver = &graphserver.Driver{Device: env.Device, Way: way, Tenants: w.tenants}
+		}
+		err = serveStore(ctx, env, w, store, options)
+		env.Stat("guests_started_count", float64(store.Started()))
+		env.Stat("guests_lost_count", float64(store.Failed()))
 		return err
 	}
-	images, err := imagesOf(w)
-	if err != nil {
-		return err
-	}
-	background := context.WithoutCancel(ctx)
-	runtime, err := host.New(background, "")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, runtime.Close(background)) }()
-	guests, err := graph.NewGuests(background, runtime, guestMemoryLenMax, poolSize)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, guests.Close()) }()
-	store := graphstore.NewTenants(w.tenants, func(tenant uint32) (graph.Engine, error) {
-		return guests.Load(background, images[int(tenant)%len(images)], graph.Options{Cursors: cursors})
-	})
-	err = serveStore(ctx, env, w, store, false)
-	env.Stat("guests_started_count", float64(store.Started()))
-	env.Stat("guests_lost_count", float64(store.Failed()))
-	return err
 }
 
 // imagesOf builds and checks the images of a workload's graphs.
