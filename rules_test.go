@@ -31,8 +31,9 @@ var imports = map[string][]string{
 	"frame":      {},
 }
 
-// dataPath are the BPF programs that serve, and measure nothing: parts of systems.
-var dataPath = []string{"bpf/projcache", "bpf/rocksprobe", "bpf/tenantroute", "bpf/xsk", "bpf/datagram"}
+// dataPath are the BPF programs that serve, and measure nothing: parts of systems;
+// and the network that their tests need.
+var dataPath = []string{"bpf/projcache", "bpf/rocksprobe", "bpf/tenantroute", "bpf/xsk", "bpf/datagram", "bpf/netbed"}
 
 // leaves know nothing of the project, so every test may use them.
 var leaves = []string{"frame", "uring"}

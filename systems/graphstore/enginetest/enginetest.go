@@ -14,6 +14,7 @@ import (
 // Rounds are how many graphs of which size an engine is tested with.
 type Rounds struct {
 	Graphs, NodesMax, Queries int
+	BFSOnly                   bool // the engine has no depth-first search
 }
 
 // Run makes random graphs and asks the engine that open makes of each for
@@ -36,6 +37,9 @@ func Run(t *testing.T, rounds Rounds, open func(t *testing.T, r graph.Reference)
 			q := &streams[rng.IntN(len(streams))]
 			if q.DepthMax == 0 {
 				*q = randomQuery(rng, shape.Nodes)
+				if rounds.BFSOnly {
+					q.Algorithm = graph.BFS
+				}
 			}
 			ask(t, engine, r, q)
 			replace(t, rng, engine, r)

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/nexuscore-labs/nexus/components/graph"
+	"github.com/nexuscore-labs/nexus/systems/graphstore/cursors"
 )
 
 // edge leads to a node.
@@ -19,7 +20,7 @@ type Store struct {
 	mu        sync.RWMutex
 	edges     map[uint32][]edge
 	documents map[uint32][]byte
-	unsent    traversals
+	unsent    cursors.Kept
 }
 
 var _ graph.Engine = (*Store)(nil)
@@ -30,7 +31,7 @@ func New(r graph.Reference, kept int) *Store {
 	s := &Store{
 		edges:     make(map[uint32][]edge, len(r.Edges)),
 		documents: make(map[uint32][]byte, len(r.Documents)),
-		unsent:    traversals{kept: kept},
+		unsent:    cursors.Kept{Max: kept},
 	}
 	for n, targets := range r.Edges {
 		edges := make([]edge, len(targets))
@@ -53,7 +54,7 @@ func (s *Store) Query(q graph.Query, dst []byte) ([]byte, error) {
 	if _, known := s.edges[q.Root]; !known {
 		return dst, graph.UnknownNode
 	}
-	found, kept := s.unsent.take(q)
+	found, kept := s.unsent.Take(q)
 	if !kept {
 		if q.Algorithm == graph.BFS {
 			found = s.bfs(q)
@@ -61,11 +62,7 @@ func (s *Store) Query(q graph.Query, dst []byte) ([]byte, error) {
 			found = s.dfs(q)
 		}
 	}
-	dst, next, err := s.cut(q, found, dst)
-	if err == nil && int(next) < len(found) {
-		s.unsent.keep(q, next, found)
-	}
-	return dst, err
+	return s.unsent.Answer(dst, q, found, func(i int) ([]byte, error) { return s.documents[found[i]], nil })
 }
 
 // hop is a node to look behind.
@@ -123,34 +120,6 @@ func (s *Store) dfs(q graph.Query) []uint32 {
 	}
 	visit(q.Root, 1)
 	return found
-}
-
-// cut appends the chunk of the results that begins at the query's position.
-func (s *Store) cut(q graph.Query, found []uint32, dst []byte) (chunk []byte, next uint32, err error) {
-	start := len(dst)
-	dst = graph.AppendChunkHeader(dst, graph.Chunk{})
-	room := int(q.ChunkLenMax)
-	next = q.Position
-	for ; int(next) < len(found); next++ {
-		node := found[next]
-		if q.Documents {
-			document := s.documents[node]
-			if room -= graph.RecordLen(len(document)); room < 0 {
-				break
-			}
-			dst = graph.AppendRecord(dst, node, document)
-			continue
-		}
-		if room -= 4; room < 0 {
-			break
-		}
-		dst = append(dst, byte(node), byte(node>>8), byte(node>>16), byte(node>>24))
-	}
-	if next == q.Position && int(next) < len(found) {
-		return dst[:start], next, graph.SmallChunk
-	}
-	graph.AppendChunkHeader(dst[:start], graph.Chunk{Results: next - q.Position, Next: next, Done: int(next) >= len(found)})
-	return dst, next, nil
 }
 
 // Update implements graph.Engine.
