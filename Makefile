@@ -21,7 +21,7 @@ CLANG_FORMAT ?= clang-format-19
 NEXUS        := bin/nexus
 
 .DEFAULT_GOAL := help
-.PHONY: help build lab vm matrix powercut vagrant-check setup test race lint fmt generate generate-check fuzz bench doctor clean ci
+.PHONY: help build lab vm matrix powercut vagrant-check setup test race lint fmt generate generate-check crosscheck fuzz bench doctor clean ci
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,12 @@ generate: ## rebuild the generated BPF, Wasm and Go
 generate-check: generate ## fail if a committed generated file is not what its source gives
 	git diff --exit-code --stat
 	@new=$$(git ls-files --others --exclude-standard); test -z "$$new" || { echo "not committed:"; echo "$$new"; exit 1; }
+
+crosscheck: ## wrap the Wasm guests as components with the component model's own tools and compare (npm installs them)
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	cp components/crosscheck/package.json components/crosscheck/crosscheck.mjs "$$dir"; \
+	(cd "$$dir" && npm install --no-audit --no-fund --no-package-lock --silent); \
+	node "$$dir/crosscheck.mjs" "$(CURDIR)/components"
 
 FUZZTIME ?= 10s
 fuzz: ## run every fuzz target for FUZZTIME

@@ -62,6 +62,7 @@ func (e *Engine) Close() error { return e.pool.Close(context.Background()) }
 type Guest struct {
 	instance       *host.Instance
 	realloc, apply *host.Func
+	encode         *host.Func // looked up by the first Encode
 	stack          [4]uint64
 }
 
@@ -178,7 +179,14 @@ func (g *Guest) Encode(dst []byte, view View) ([]byte, error) {
 	if view.Counts {
 		counts = 1
 	}
-	if err := g.callOnce(exportEncode, view.Version, counts, uint64(view.Top), uint64(view.Recent)); err != nil {
+	if g.encode == nil {
+		fn, err := g.instance.Func(exportEncode)
+		if err != nil {
+			return dst, err
+		}
+		g.encode = fn
+	}
+	if err := g.call(g.encode, view.Version, counts, uint64(view.Top), uint64(view.Recent)); err != nil {
 		return dst, err
 	}
 	return g.lift(dst, EncodedLenMax)
