@@ -161,6 +161,9 @@ func (p *Probe) Read(c *Change, deadline time.Time) error {
 	}
 }
 
+// Waiting reports whether Read would return at once.
+func (p *Probe) Waiting() bool { return p.reader.AvailableBytes() > 0 }
+
 // provedIn bounds how long a known write may take to come back.
 const provedIn = 5 * time.Second
 

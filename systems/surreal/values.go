@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // reader walks through a value.
@@ -238,22 +239,36 @@ func ParseValue(value []byte) (map[string]any, error) {
 // AppendVector appends the numbers of one field to dst, and returns false if the
 // record has no such field.
 func AppendVector(dst []float32, value []byte, field string) ([]float32, bool, error) {
+	dst, found, _, err := Project(dst, value, field, nil)
+	return dst, found, err
+}
+
+// Project is AppendVector that also returns the fields named by keep, as
+// ParseValue does; nil if there are none.
+func Project(dst []float32, value []byte, field string, keep []string) ([]float32, bool, map[string]any, error) {
 	r := reader{text: value}
 	found := false
+	var kept map[string]any
 	err := r.fields(func(name string) error {
-		if name != field {
-			_, err := r.value()
+		if name == field {
+			if found {
+				return fmt.Errorf("%w: the field %s twice", ErrUnknown, field)
+			}
+			found = true
+			var err error
+			dst, err = r.vector(dst)
 			return err
 		}
-		if found {
-			return fmt.Errorf("%w: the field %s twice", ErrUnknown, field)
+		v, err := r.value()
+		if slices.Contains(keep, name) {
+			if kept == nil {
+				kept = make(map[string]any, len(keep))
+			}
+			kept[name] = v
 		}
-		found = true
-		var err error
-		dst, err = r.vector(dst)
 		return err
 	})
-	return dst, found, err
+	return dst, found, kept, err
 }
 
 func (r *reader) vector(dst []float32) ([]float32, error) {
