@@ -88,8 +88,9 @@ func Fingerprint(c sink.Change) (uint64, error) {
 
 // pending is what goes to one collection.
 type pending struct {
-	upserts []*qdrant.PointStruct
-	deletes []*qdrant.PointId
+	upserts  []*qdrant.PointStruct
+	payloads []*qdrant.PointsUpdateOperation
+	deletes  []*qdrant.PointId
 }
 
 // Apply implements sink.Target.
@@ -109,6 +110,11 @@ func (t *Target) Apply(ctx context.Context, changes []sink.Change) error {
 		if err != nil {
 			return err
 		}
+		if c.KeepVector {
+			p.payloads = append(p.payloads, qdrant.NewPointsUpdateOverwritePayload(&qdrant.PointsUpdateOperation_OverwritePayload{
+				Payload: point.GetPayload(), PointsSelector: qdrant.NewPointsSelector(point.GetId())}))
+			continue
+		}
 		p.upserts = append(p.upserts, point)
 	}
 	for name, p := range collections {
@@ -123,6 +129,11 @@ func (t *Target) send(ctx context.Context, name string, p *pending) error {
 	wait := true
 	if len(p.upserts) > 0 {
 		if _, err := t.client.Upsert(ctx, &qdrant.UpsertPoints{CollectionName: name, Wait: &wait, Points: p.upserts}); err != nil {
+			return err
+		}
+	}
+	if len(p.payloads) > 0 {
+		if _, err := t.client.UpdateBatch(ctx, &qdrant.UpdateBatchPoints{CollectionName: name, Wait: &wait, Operations: p.payloads}); err != nil {
 			return err
 		}
 	}

@@ -34,10 +34,13 @@ import (
 type Change struct {
 	// Position is the change's place in its source. Later changes have the same
 	// or higher ones.
-	Position   uint64         `json:"position"`
-	Collection string         `json:"collection"`
-	Key        string         `json:"key"` // unique in its collection
-	Delete     bool           `json:"delete,omitempty"`
+	Position   uint64 `json:"position"`
+	Collection string `json:"collection"`
+	Key        string `json:"key"` // unique in its collection
+	Delete     bool   `json:"delete,omitempty"`
+	// KeepVector says that the target has a vector that is near enough: only the
+	// payload is new. The target rejects it when it has no such record.
+	KeepVector bool           `json:"keep_vector,omitempty"`
 	Vector     []float32      `json:"vector,omitempty"`
 	Payload    map[string]any `json:"payload,omitempty"`
 }
@@ -76,6 +79,9 @@ type Options struct {
 	CheckpointEvery time.Duration
 	// DeadLetterFile is where rejected changes go; needed.
 	DeadLetterFile string
+	// OnDeadLetter, if set, hears of each change that was put aside. It is called
+	// by workers and must not wait for the sink.
+	OnDeadLetter func(Change)
 }
 
 func (o Options) withDefaults() (Options, error) {

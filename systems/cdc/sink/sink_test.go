@@ -258,6 +258,32 @@ func TestCloseGivesUp(t *testing.T) {
 	}
 }
 
+// A change that keeps the vector takes over the one that it is sent together with.
+func TestLatest(t *testing.T) {
+	old, kept, gone := Change{Key: "k", Vector: []float32{1}}, Change{Key: "k", KeepVector: true, Position: 2}, Change{Key: "k", Delete: true}
+	for name, test := range map[string]struct {
+		changes []Change
+		vector  int // values of the vector of what is left
+		keep    bool
+	}{
+		"alone":            {[]Change{kept}, 0, true},
+		"behind a vector":  {[]Change{old, kept}, 1, false},
+		"twice":            {[]Change{old, kept, kept}, 1, false},
+		"behind another":   {[]Change{kept, kept}, 0, true},
+		"before a vector":  {[]Change{kept, old}, 1, false},
+		"behind a removal": {[]Change{old, gone, kept}, 0, true},
+	} {
+		var batch []queued
+		for _, c := range test.changes {
+			batch = append(batch, queued{Change: c})
+		}
+		got := latest(batch)
+		if len(got) != 1 || len(got[0].Vector) != test.vector || got[0].KeepVector != test.keep {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
 func TestCheckpointFiles(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "checkpoint")
 	if at, err := ReadCheckpoint(name); at != 0 || err != nil {

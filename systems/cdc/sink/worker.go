@@ -65,13 +65,17 @@ func (s *Sink) gather(queue <-chan queued) []queued {
 	return batch
 }
 
-// latest keeps the last change of each key.
+// latest keeps the last change of each key. One that keeps the vector takes it
+// over from the one before.
 func latest(batch []queued) []Change {
 	at := make(map[string]int, len(batch))
 	out := make([]Change, 0, len(batch))
 	for _, q := range batch {
 		name := keyOf(q.Change)
 		if i, known := at[name]; known {
+			if before := out[i]; q.KeepVector && !before.KeepVector && !before.Delete {
+				q.Vector, q.KeepVector = before.Vector, false
+			}
 			out[i] = q.Change
 			continue
 		}
@@ -121,6 +125,9 @@ func (s *Sink) putAside(c Change, why error) bool {
 		}
 	}
 	s.stats.DeadLetters.Add(1)
+	if s.o.OnDeadLetter != nil {
+		s.o.OnDeadLetter(c)
+	}
 	return true
 }
 

@@ -10,7 +10,10 @@
 // differ in the last bits between machines; int8 results are exact everywhere.
 package distance
 
-import "unsafe"
+import (
+	"slices"
+	"unsafe"
+)
 
 // Lanes that the row kernels need the query's length to be a multiple of.
 // Rows shorter than that are padded with zeros, which change neither result.
@@ -26,10 +29,11 @@ type kernels struct {
 	dotRows   func(q *float32, dim int, rows *unsafe.Pointer, n int, out *float32)
 	l2Rows    func(q *float32, dim int, rows *unsafe.Pointer, n int, out *float32)
 	dot8Rows  func(q *int16, dim int, rows *unsafe.Pointer, n int, out *int32)
+	widen     func(dst *int16, src *int8, n int) // n is a multiple of LanesInt8
 	available bool
 }
 
-var portable = kernels{name: "portable", dotRows: dotRowsPortable, l2Rows: l2RowsPortable, dot8Rows: dot8RowsPortable, available: true}
+var portable = kernels{name: "portable", dotRows: dotRowsPortable, l2Rows: l2RowsPortable, dot8Rows: dot8RowsPortable, widen: widenPortable, available: true}
 
 // inUse is chosen once, before anything runs.
 var inUse = choose()
@@ -114,8 +118,14 @@ func DotInt8(a []int16, b []int8) int32 {
 
 // Widen appends the values of src to dst.
 func Widen(dst []int16, src []int8) []int16 {
-	for _, v := range src {
-		dst = append(dst, int16(v))
+	begin := len(dst)
+	dst = slices.Grow(dst, len(src))[:begin+len(src)]
+	wide, whole := dst[begin:], len(src)&^(LanesInt8-1)
+	if whole > 0 {
+		inUse.widen(&wide[0], &src[0], whole)
+	}
+	for i := whole; i < len(src); i++ {
+		wide[i] = int16(src[i])
 	}
 	return dst
 }

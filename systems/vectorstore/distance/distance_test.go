@@ -103,6 +103,25 @@ func TestRowsAreIndependent(t *testing.T) {
 	}
 }
 
+func TestWiden(t *testing.T) {
+	for _, k := range implementations(t) {
+		use(t, k)
+		rng := rand.New(rand.NewPCG(9, 9))
+		for n := range 100 {
+			src := randomInts(rng, n)
+			got := Widen([]int16{77}, src)
+			if len(got) != n+1 || got[0] != 77 {
+				t.Fatalf("%s: %d values, the first %d", k.name, len(got), got[0])
+			}
+			for i, v := range src {
+				if got[i+1] != int16(v) {
+					t.Fatalf("%s: value %d of %d is %d, want %d", k.name, i, n, got[i+1], v)
+				}
+			}
+		}
+	}
+}
+
 func TestNotANumberStaysVisible(t *testing.T) {
 	for _, k := range implementations(t) {
 		use(t, k)

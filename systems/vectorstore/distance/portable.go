@@ -35,6 +35,13 @@ func l2RowsPortable(q *float32, dim int, rows *unsafe.Pointer, n int, out *float
 	}
 }
 
+func widenPortable(dst *int16, src *int8, n int) {
+	to := unsafe.Slice(dst, n)
+	for i, v := range unsafe.Slice(src, n) {
+		to[i] = int16(v)
+	}
+}
+
 func dot8RowsPortable(q *int16, dim int, rows *unsafe.Pointer, n int, out *int32) {
 	a, results := unsafe.Slice(q, dim), unsafe.Slice(out, n)
 	for i, row := range unsafe.Slice(rows, n) {

@@ -199,3 +199,19 @@ d8Sum:
 	JNZ     d8Row
 	VZEROUPPER
 	RET
+
+// func widenAVX2(dst *int16, src *int8, n int)
+TEXT ·widenAVX2(SB), NOSPLIT, $0-24
+	MOVQ dst+0(FP), DI
+	MOVQ src+8(FP), SI
+	MOVQ n+16(FP), CX
+	XORQ AX, AX
+
+widen16:
+	VPMOVSXBW (SI)(AX*1), Y0
+	VMOVDQU Y0, (DI)(AX*2)
+	ADDQ    $16, AX
+	CMPQ    AX, CX
+	JLT     widen16
+	VZEROUPPER
+	RET

@@ -46,7 +46,7 @@ func child(dir string) error {
 	return New(store).Serve(listener)
 }
 
-func start(t *testing.T, dir string) (*exec.Cmd, *qdrant.Client) {
+func startChild(t *testing.T, dir string) (*exec.Cmd, *qdrant.Client) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env, cmd.Stderr = append(os.Environ(), serveDirEnv+"="+dir), os.Stderr
@@ -70,7 +70,7 @@ func TestKillUnderClients(t *testing.T) {
 	next := [writers]int64{}
 	const name = "kill"
 	for life := range 4 {
-		cmd, client := start(t, dir)
+		cmd, client := startChild(t, dir)
 		if life == 0 {
 			must(t, client.CreateCollection(ctx, &qdrant.CreateCollection{CollectionName: name, VectorsConfig: qdrant.NewVectorsConfig(&qdrant.VectorParams{Size: 2, Distance: qdrant.Distance_Euclid}),
 				OptimizersConfig: &qdrant.OptimizersConfigDiff{IndexingThreshold: qdrant.PtrOf(uint64(1))}}))

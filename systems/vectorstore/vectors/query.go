@@ -40,7 +40,7 @@ func (q *Query) Set(v []float32) error {
 	}
 	q.floats = q.own
 	if q.table.quantized {
-		q.narrow = append(q.narrow[:0], make([]int8, q.table.codeStride)...)
+		q.narrow = append(q.narrow[:0], make([]int8, q.table.codeLen)...)
 		scale := quantize(q.own[:len(v)], q.narrow)
 		q.codes = distance.Widen(q.codes[:0], q.narrow)
 		q.step, q.square = scale.step, scale.square
@@ -53,8 +53,9 @@ func (q *Query) SetSlot(slot uint32) {
 	c, at := q.table.locate(slot)
 	q.floats = c.floats[at*q.table.stride:][:q.table.stride]
 	if q.table.quantized {
-		q.codes = distance.Widen(q.codes[:0], c.codes[at*q.table.codeStride:][:q.table.codeStride])
-		q.step, q.square = c.scales[at].step, c.scales[at].square
+		q.codes = distance.Widen(q.codes[:0], q.table.codes(c, at))
+		scale := q.table.scale(c, at)
+		q.step, q.square = scale.step, scale.square
 	}
 }
 
@@ -96,8 +97,9 @@ func (q *Query) Distances(slots []uint32, out []float32) {
 		q.rows[i] = unsafe.Pointer(&c.codes[at*t.codeStride])
 	}
 	distance.DotInt8Rows(q.codes, q.rows[:len(slots)], q.dots[:len(slots)])
-	for i, slot := range slots {
-		scale := chunks[slot/rowsPerChunk].scales[slot%rowsPerChunk]
+	for i := range slots {
+		// The line is in the cache: the last codes are in it too, or in the one before.
+		scale := (*codeScale)(unsafe.Add(q.rows[i], t.codeLen))
 		dot := float32(q.dots[i]) * q.step * scale.step
 		switch t.metric {
 		case Cosine:

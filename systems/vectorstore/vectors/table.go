@@ -54,10 +54,17 @@ const DimMax = 1 << 16
 // so that rows can be read while the table grows.
 const rowsPerChunk = 512
 
+// Rows begin at cache lines: one that lies across them costs a line more to
+// read, and reading is most of a search.
+const (
+	lineBytes  = 64
+	lineFloats = lineBytes / 4
+)
+
+// chunk is so large that Go aligns it to a page.
 type chunk struct {
 	floats []float32
-	codes  []int8
-	scales []codeScale
+	codes  []int8 // a row's codes and, in the same lines, its codeScale
 }
 
 // codeScale turns the dot products of a row's codes into those of its vector.
@@ -70,10 +77,12 @@ type codeScale struct {
 // time, before their slot is known to readers and not again while any reader
 // may know it; under that rule all methods may be used concurrently.
 type Table struct {
-	dim, stride, codeStride int
-	metric                  Metric
-	quantized               bool
-	chunks                  atomic.Pointer[[]*chunk]
+	dim, stride int // floats of a row
+	codeLen     int // codes of a row, padded for the kernel
+	codeStride  int // bytes from row to row
+	metric      Metric
+	quantized   bool
+	chunks      atomic.Pointer[[]*chunk]
 }
 
 // NewTable makes a table. With quantized set, each vector is also kept as int8.
@@ -85,8 +94,8 @@ func NewTable(dim int, metric Metric, quantized bool) (*Table, error) {
 		return nil, fmt.Errorf("vectors: metric %d is unknown", metric)
 	}
 	t := &Table{dim: dim, metric: metric, quantized: quantized,
-		stride:     roundUp(dim, distance.LanesFloat32),
-		codeStride: roundUp(dim, distance.LanesInt8)}
+		stride: roundUp(dim, lineFloats), codeLen: roundUp(dim, distance.LanesInt8)}
+	t.codeStride = roundUp(t.codeLen+int(unsafe.Sizeof(codeScale{})), lineBytes)
 	t.chunks.Store(&[]*chunk{})
 	return t, nil
 }
@@ -106,7 +115,7 @@ func (t *Table) Quantized() bool { return t.quantized }
 func (t *Table) Bytes() int64 {
 	perRow := int64(t.stride * 4)
 	if t.quantized {
-		perRow += int64(t.codeStride) + int64(unsafe.Sizeof(codeScale{}))
+		perRow += int64(t.codeStride)
 	}
 	return int64(len(*t.chunks.Load())) * rowsPerChunk * perRow
 }
@@ -148,7 +157,7 @@ func (t *Table) put(slot uint32, v []float32, normalize bool) error {
 	}
 	if t.quantized {
 		c, at := t.locate(slot)
-		c.scales[at] = quantize(row, c.codes[at*t.codeStride:][:t.codeStride])
+		*t.scale(c, at) = quantize(row, t.codes(c, at))
 	}
 	return nil
 }
@@ -157,7 +166,6 @@ func (t *Table) grow() {
 	c := &chunk{floats: make([]float32, rowsPerChunk*t.stride)}
 	if t.quantized {
 		c.codes = make([]int8, rowsPerChunk*t.codeStride)
-		c.scales = make([]codeScale, rowsPerChunk)
 	}
 	before := *t.chunks.Load()
 	after := append(before[:len(before):len(before)], c)
@@ -166,6 +174,14 @@ func (t *Table) grow() {
 
 func (t *Table) locate(slot uint32) (*chunk, int) {
 	return (*t.chunks.Load())[slot/rowsPerChunk], int(slot % rowsPerChunk)
+}
+
+// codes are the codes of a row.
+func (t *Table) codes(c *chunk, at int) []int8 { return c.codes[at*t.codeStride:][:t.codeLen] }
+
+// scale is behind them; codeLen is a multiple of its alignment.
+func (t *Table) scale(c *chunk, at int) *codeScale {
+	return (*codeScale)(unsafe.Pointer(&c.codes[at*t.codeStride+t.codeLen]))
 }
 
 // Row is the vector of a slot as it is stored (normalized for Cosine). It must
