@@ -8,6 +8,7 @@ import (
 
 	"github.com/nexuscore-labs/nexus/labs/day03"
 	"github.com/nexuscore-labs/nexus/labs/day07"
+	"github.com/nexuscore-labs/nexus/labs/day10"
 	"github.com/nexuscore-labs/nexus/scenarios"
 )
 
@@ -16,6 +17,7 @@ func All() []*scenarios.Lab {
 	return []*scenarios.Lab{
 		day03.Lab(),
 		day07.Lab(),
+		day10.Lab(),
 	}
 }
 

@@ -23,12 +23,15 @@ func (t *trialRun) workload() Workload {
 // that can't do that would have the generator pay for the contender's packets, and
 // the trial says so.
 func (t *trialRun) makeBed() error {
-	if t.workload().Network != NetworkVeth {
+	options := netbed.Options{Name: machine.LeftoverName()}
+	switch t.workload().Network {
+	case NetworkVeth:
+		options.ServerCPUs, options.ClientCPUs = t.cpus.Contender, t.generatorCPUs()
+	case NetworkVethInline:
+	default:
 		return nil
 	}
-	bed, err := netbed.New(netbed.Options{
-		Name: machine.LeftoverName(), ServerCPUs: t.cpus.Contender, ClientCPUs: t.generatorCPUs(),
-	})
+	bed, err := netbed.New(options)
 	if err != nil {
 		return environmentError("run as root; `nexus doctor` says what is missing", "%w", err)
 	}

@@ -68,6 +68,14 @@ func (e *effect) at(format string, args ...any) place {
 	}
 }
 
+// onNetwork gives the default one form, and so one hash.
+func onNetwork(name string) string {
+	if name == "host" {
+		return ""
+	}
+	return name
+}
+
 func (e *effect) inMode(modes []string) bool { return len(modes) == 0 || contains(modes, e.mode) }
 
 func (e *effect) scenario() *Scenario {
@@ -84,9 +92,7 @@ func (e *effect) scenario() *Scenario {
 			Popularity: f.Workload.Popularity, Record: f.Workload.Record, Params: f.Workload.Params,
 		},
 	}
-	if s.Workload.Network == "host" {
-		s.Workload.Network = "" // the default has one form, and so one hash
-	}
+	s.Workload.Network = onNetwork(s.Workload.Network)
 	if v := f.Validity; v != nil {
 		s.Validity = &Validity{OtherLoadMax: v.OtherLoadMax, StealMax: v.StealMax, GeneratorBusyMax: v.GeneratorBusyMax}
 		if v.OracleCoverageMin != nil {
@@ -243,11 +249,8 @@ func (e *effect) points(s *Scenario, i int) []Point {
 	if f.Transport != "" {
 		base.Workload.Transport = f.Transport
 	}
-	switch f.Network {
-	case NetworkVeth:
-		base.Workload.Network = NetworkVeth
-	case "host":
-		base.Workload.Network = ""
+	if f.Network != "" {
+		base.Workload.Network = onNetwork(f.Network)
 	}
 	if len(f.Params) > 0 {
 		params := map[string]string{}

@@ -37,7 +37,7 @@ type fileCheckSize map[string]byMode[quantity]
 type fileWorkload struct {
 	Transport  string            `yaml:"transport" rule:"required,enum=unix|tcp|udp" doc:"How requests reach the contender."`
 	Codec      string            `yaml:"codec" rule:"required,enum=frame|http1|resp" doc:"How requests are put into bytes."`
-	Network    string            `yaml:"network" rule:"enum=host|veth" doc:"Where the contender is served: on the host's own loopback (host, also when absent), or in a network namespace, joined to the generator's by a pair of virtual Ethernet interfaces."`
+	Network    string            `yaml:"network" rule:"enum=host|veth|veth-inline" doc:"Where the contender is served: on the host's own loopback (host, also when absent), or in a network namespace, joined to the generator's by a pair of virtual Ethernet interfaces. veth: packets are worked on by threads on the CPUs of the end that they arrive at, and charged to it. veth-inline: on the CPU that sends them, at once, and charged to nobody."`
 	Tenants    byMode[int]       `yaml:"tenants" rule:"required,min=1,max=1000000" doc:"Number of tenants."`
 	Popularity Popularity        `yaml:"popularity" rule:"required" doc:"How often each tenant or key is chosen: zipf(s), uniform, sequential."`
 	Record     SizeRange         `yaml:"record" rule:"required,max=16MiB" doc:"Size of a record: a size, uniform(a, b) or loguniform(a, b)."`
@@ -68,7 +68,7 @@ type filePoint struct {
 	Rate        byMode[many[rate]] `yaml:"rate" rule:"min=1/s,max=100M/s" doc:"Offered rate; not for closed."`
 	Load        *fileLoad          `yaml:"load" doc:"In place of rate: a share of what a contender bears on this machine, measured before the first trial."`
 	Transport   string             `yaml:"transport" rule:"enum=unix|tcp|udp" doc:"In place of the workload's."`
-	Network     string             `yaml:"network" rule:"enum=host|veth" doc:"In place of the workload's."`
+	Network     string             `yaml:"network" rule:"enum=host|veth|veth-inline" doc:"In place of the workload's."`
 	Stages      bool               `yaml:"stages" doc:"Break the latency down into stages, from packets and threads; not over unix sockets."`
 	Burst       *int               `yaml:"burst" rule:"min=1,max=100000" doc:"Arrivals per burst; only for burst."`
 	Writers     byMode[many[int]]  `yaml:"writers" rule:"required,min=1,max=1000000" doc:"Logical writers; the requests of one keep their order."`

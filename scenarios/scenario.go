@@ -58,9 +58,17 @@ type ContenderChoice struct {
 	Codec     string `json:"codec,omitempty"`
 }
 
-// NetworkVeth as Workload.Network serves a contender in a network namespace that is
-// joined to the generator's by a pair of virtual Ethernet interfaces.
-const NetworkVeth = "veth"
+// Workload.Network that serves a contender in a network namespace, joined to the
+// generator's by a pair of virtual Ethernet interfaces.
+const (
+	// NetworkVeth has packets worked on by threads on the CPUs of the end that they
+	// arrive at, and their time charged to the contender.
+	NetworkVeth = "veth"
+	// NetworkVethInline has them worked on by the CPU that sends them, at once: what
+	// a request's way takes without the threads' wake-ups. Nobody is charged, so
+	// such trials have no CPU time per request.
+	NetworkVethInline = "veth-inline"
+)
 
 // workloadOf is the point's workload as the named contender is asked it.
 func (s *Scenario) workloadOf(p *Point, contender string) Workload {
@@ -83,7 +91,7 @@ func (s *Scenario) workloadOf(p *Point, contender string) Workload {
 type Workload struct {
 	Transport  string            `json:"transport"`         // unix, tcp, udp
 	Codec      string            `json:"codec"`             // frame, http1, resp
-	Network    string            `json:"network,omitempty"` // veth; empty is the host's loopback
+	Network    string            `json:"network,omitempty"` // veth, veth-inline; empty is the host's loopback
 	Tenants    int               `json:"tenants"`
 	Popularity Popularity        `json:"popularity"` // of tenants and keys
 	Record     SizeRange         `json:"record"`

@@ -26,7 +26,10 @@ func (s *Scenario) AsksForStages() bool {
 	return false
 }
 
-const transportUnix = "unix"
+const (
+	transportUnix = "unix"
+	transportUDP  = "udp"
+)
 
 // stageGaps says for which points of a scenario that is broken down elsewhere
 // the stages cannot be known.

@@ -161,6 +161,9 @@ func trialMetric(t *reports.Trial, metric string) float64 {
 	case "service_p50_ns", "service_p99_ns":
 		return percentile(&t.ServiceNs, metric[len("service_"):len(metric)-len("_ns")])
 	case "cpu_ns_per_op":
+		if r.UserNs+r.SystemNs == 0 {
+			return math.NaN() // charged to nobody, see NetworkVethInline
+		}
 		return perOp(r.UserNs + r.SystemNs)
 	case "rss_max_bytes":
 		return float64(r.RSSMaxBytes)

@@ -259,7 +259,7 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		return nil, err
 	}
 	load, err := t.drive(ctx, loadgen.Config{
-		Target: t.target(address), Ordinary: t.bed != nil, UDPOffload: t.bed != nil,
+		Target: t.target(address), Ordinary: t.bed != nil, UDPOffload: t.bed != nil && t.workload().Transport == transportUDP,
 		Codec: t.workload().Codec, Arrival: p.Arrival, RatePerS: p.RatePerS, BurstLen: p.BurstLen,
 		Streams: p.Writers, Connections: p.Connections, InFlightMax: p.InFlightMax,
 		Warmup: t.slot.warmup, Duration: p.Duration, Timeout: p.Timeout,

@@ -237,6 +237,22 @@ func (c *Cache) SetSnapshot(tenant, snapshot uint32) error {
 	return nil
 }
 
+// RaiseSnapshot is SetSnapshot, unless the tenant is served from a higher version.
+func (c *Cache) RaiseSnapshot(tenant, snapshot uint32) error {
+	if int64(tenant) >= int64(c.options.Tenants) {
+		return fmt.Errorf("projcache: tenant %d: they go to %d", tenant, c.options.Tenants-1)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return ErrClosed
+	}
+	if snapshot > c.memory.snapshot(tenant) {
+		c.memory.setSnapshot(tenant, snapshot)
+	}
+	return nil
+}
+
 // Snapshot returns the snapshot version that a tenant is served from.
 func (c *Cache) Snapshot(tenant uint32) uint32 {
 	c.mu.Lock()
