@@ -125,8 +125,9 @@ func TestValues(t *testing.T) {
 		"v = [1.5, -2.25, 3], w = []":                                 {"v": []any{1.5, -2.25, int64(3)}, "w": []any{}},
 		"o = {a: 1, l: [1, {b: 'x'}]}":                                {"o": map[string]any{"a": int64(1), "l": []any{int64(1), map[string]any{"b": "x"}}}},
 		"s = string::repeat('x', 70000)":                              nil, // its length is checked below
-		"t = time::now()":                                             nil, // refused
-		"l = person:1":                                                nil,
+		"t = d'2026-11-29T08:00:00.123456789Z'":                       {"t": time.Date(2026, 11, 29, 8, 0, 0, 123456789, time.UTC)},
+		"t = d'1960-01-01T00:00:00Z'":                                 {"t": time.Date(1960, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"l = person:1":                                                nil, // refused
 		"x = 1.5dec":                                                  nil,
 	} {
 		t.Run(text, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 )
 
 // reader walks through a value.
@@ -77,6 +78,7 @@ const (
 	boolValue   = 2
 	numberValue = 3
 	stringValue = 4
+	timeValue   = 6
 	arrayValue  = 8
 	objectValue = 10
 )
@@ -143,6 +145,27 @@ func (r *reader) object(visit func(name string) error) error {
 	return nil
 }
 
+// int reads a signed integer: the sign is in the lowest bit.
+func (r *reader) int() (int64, error) {
+	n, err := r.uint()
+	return int64(n>>1) ^ -int64(n&1), err
+}
+
+func (r *reader) time() (any, error) {
+	if err := r.revision(); err != nil {
+		return nil, err
+	}
+	seconds, err := r.int()
+	if err != nil {
+		return nil, err
+	}
+	ns, err := r.uint()
+	if err == nil && ns >= 1e9 {
+		err = fmt.Errorf("%w: a time with %d ns", ErrUnknown, ns)
+	}
+	return time.Unix(seconds, int64(ns)).UTC(), err
+}
+
 func (r *reader) number() (any, error) {
 	if err := r.revision(); err != nil {
 		return nil, err
@@ -153,8 +176,7 @@ func (r *reader) number() (any, error) {
 	}
 	switch kind {
 	case 0:
-		n, err := r.uint()
-		return int64(n>>1) ^ -int64(n&1), err
+		return r.int()
 	case 1:
 		raw, err := r.take(8)
 		if err != nil {
@@ -180,6 +202,8 @@ func (r *reader) value() (any, error) {
 		return r.number()
 	case stringValue:
 		return r.string()
+	case timeValue:
+		return r.time()
 	case arrayValue, objectValue:
 		return r.nested(kind)
 	}
@@ -219,9 +243,9 @@ func (r *reader) nested(kind byte) (any, error) {
 	return out, nil
 }
 
-// ParseValue reads a record's fields: nil, bool, int64, float64, string, []any
-// and map[string]any. The id is not among them, it is in the key. Types that it
-// doesn't know (times, decimals, record links...) are ErrUnknown.
+// ParseValue reads a record's fields: nil, bool, int64, float64, string, time.Time,
+// []any and map[string]any. The id is not among them, it is in the key. Types that
+// it doesn't know (decimals, record links...) are ErrUnknown.
 func ParseValue(value []byte) (map[string]any, error) {
 	r := reader{text: value}
 	out := map[string]any{}

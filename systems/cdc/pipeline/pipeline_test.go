@@ -311,7 +311,7 @@ func TestUnreadableIsReread(t *testing.T) {
 	r.route(0)
 	r.start(nil)
 	rng := rand.New(rand.NewPCG(3, 4))
-	r.query("CREATE records:1 SET t = time::now(), v = " + vectorText(rng))
+	r.query("CREATE records:1 SET t = 1.5dec, v = " + vectorText(rng))
 	r.query("CREATE records:2 SET s = string::repeat('x', 300000), v = " + vectorText(rng))
 	r.query("CREATE records:3 SET v = " + vectorText(rng))
 	r.equal(0)

@@ -50,13 +50,30 @@ func (r *Records) Reread(ctx context.Context, collection, point string) (sink.Ch
 		return gone, fmt.Errorf("read record %s: %w", point, err)
 	}
 	for _, record := range (*found)[0].Result {
-		return r.change(collection, point, record)
+		return r.ChangeAt(collection, point, record)
 	}
 	return gone, nil
 }
 
-// change makes a change of a record's fields. Without a vector it is a deletion.
-func (r *Records) change(collection, point string, record map[string]any) (sink.Change, error) {
+// Change makes a change of a record as the client gives it. Without a vector it is
+// a deletion.
+func (r *Records) Change(collection string, record map[string]any) (sink.Change, error) {
+	id, err := idOf(record)
+	if err != nil {
+		return sink.Change{}, err
+	}
+	point, err := pointKeyOf(id)
+	if err != nil {
+		return sink.Change{}, err
+	}
+	return r.ChangeAt(collection, point, record)
+}
+
+// RecordKey is PointKey of what the client calls a record.
+func RecordKey(id *models.RecordID) (string, error) { return pointKeyOf(id) }
+
+// ChangeAt is Change of fields that come without their id.
+func (r *Records) ChangeAt(collection, point string, record map[string]any) (sink.Change, error) {
 	c := sink.Change{Collection: collection, Key: point}
 	list, isList := record[r.Vector].([]any)
 	if !isList {
@@ -134,7 +151,7 @@ func (r *Records) visit(collection string, id *models.RecordID, record map[strin
 	if err != nil {
 		return err
 	}
-	c, err := r.change(collection, point, record)
+	c, err := r.ChangeAt(collection, point, record)
 	if err != nil || c.Delete {
 		return err
 	}
