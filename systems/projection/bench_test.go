@@ -34,6 +34,28 @@ func BenchmarkFullReplay(b *testing.B) {
 	}
 }
 
+// BenchmarkLonelyEvents is a cold rebuild that replays so many events, each in a
+// record and a commit of its own: what SnapshotRecords bounds.
+func BenchmarkLonelyEvents(b *testing.B) {
+	for _, events := range []uint64{999, 9999} {
+		b.Run(fmt.Sprint(events), func(b *testing.B) {
+			e := openTest(b, b.TempDir(), Options{SnapshotEvents: 1 << 30, SnapshotRecords: 1 << 30})
+			defer closeTest(b, e)
+			for n := range events {
+				appendBench(b, e, n, 1)
+			}
+			for b.Loop() {
+				if err := e.Evict(1); err != nil {
+					b.Fatal(err)
+				}
+				if _, err := e.Rebuild(ctx, 1, 5); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // TestBenchmarksSmall keeps the benchmarks alive.
 func TestBenchmarksSmall(t *testing.T) {
 	e := openTest(t, t.TempDir(), Options{SnapshotEvents: 100})
