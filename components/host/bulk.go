@@ -25,13 +25,7 @@ func bulkShift(instruction []byte) (shift byte, bulk bool) {
 }
 
 // chargeTurn is the code that takes one unit of fuel.
-func chargeTurn(global uint32) []byte {
-	index := appendUnsigned(nil, uint64(global))
-	code := append([]byte{0x23}, index...)   // global.get
-	code = append(code, 0x42, 1, 0x7d, 0x24) // i64.const 1, i64.sub, global.set
-	code = append(code, index...)
-	return append(code, trapIfEmpty(index)...)
-}
+func chargeTurn(global uint32) []byte { return takeUnits(global, 1) }
 
 // chargeBulk is the code that takes fuel for the length on top of the stack,
 // which stays there; local is an i32 to keep it in.
@@ -51,33 +45,19 @@ func trapIfEmpty(index []byte) []byte {
 	return append(code, 0x04, 0x40, 0x00, 0x0b /* if trap end */) // void block
 }
 
-// paramCounts is how many parameters each function of the module has.
-func paramCounts(sections []section) ([]uint32, error) {
-	var byType, byFunction []uint32
-	for _, s := range sections {
-		r := &reader{src: s.body}
-		switch s.id {
-		case sectionType:
-			r.vector(func() {
-				r.byte()
-				n := r.u32()
-				r.take(uint64(n))
-				r.take(uint64(r.u32()))
-				byType = append(byType, n)
-			})
-		case sectionFunction:
-			r.vector(func() {
-				t := r.u32()
-				if uint64(t) >= uint64(len(byType)) {
-					r.fail("function of type %d, of %d", t, len(byType))
-					return
-				}
-				byFunction = append(byFunction, byType[t])
-			})
-		}
-		if r.err != nil {
-			return nil, r.err
-		}
-	}
-	return byFunction, nil
+// takeUnits is the code that takes so many units from a counter, which traps below
+// zero; giveUnits puts them back.
+func takeUnits(global uint32, units int64) []byte {
+	return append(addUnits(global, units, 0x7d /* i64.sub */), trapIfEmpty(appendUnsigned(nil, uint64(global)))...)
+}
+
+func giveUnits(global uint32, units int64) []byte {
+	return addUnits(global, units, 0x7c /* i64.add */)
+}
+
+func addUnits(global uint32, units int64, op byte) []byte {
+	index := appendUnsigned(nil, uint64(global))
+	code := append([]byte{0x23}, index...)          // global.get
+	code = appendSigned(append(code, 0x42), units)  // i64.const
+	return append(append(code, op, 0x24), index...) // global.set
 }

@@ -2,7 +2,7 @@
 // imports, each instance alone with its own memory.
 //
 // What bounds a guest: its memory by Limits.MemoryLenMax, its time by
-// Limits.FuelPerCall (see meter), its stack by wazero. A guest that traps or
+// Limits.FuelPerCall, its stack by a megabyte (see meter for both). A guest that traps or
 // runs out of fuel is dead and counted; others don't notice.
 //
 // A Runtime, a Module and a Pool may be used concurrently, an Instance by one

@@ -131,6 +131,53 @@ func TestFuelIsExactAndFilledUpForEachCall(t *testing.T) {
 	}
 }
 
+// Calls take of the stack while they are under way, and give it back by whatever
+// way they end.
+func TestStackIsBounded(t *testing.T) {
+	_, m := newModule(t)
+	i := instantiate(t, m)
+	defer i.Close(ctx)
+	deepest := uint64(0)
+	for n := uint64(1); ; n *= 2 {
+		got, err := call(t, i, "descend", n)
+		if err != nil {
+			if !errors.Is(err, ErrTrapped) {
+				t.Fatal(err)
+			}
+			break
+		}
+		if got != n || i.stack.Get() != stackUnits {
+			t.Fatalf("went down %d of %d calls, %d units are left", got, n, i.stack.Get())
+		}
+		deepest = n
+	}
+	if deepest < 256 || deepest > stackUnits {
+		t.Fatalf("it could go down %d calls", deepest)
+	}
+}
+
+// A function with several results is guarded, too. The module's second function
+// calls the first, which gives 7 and 9, and returns what it got.
+func TestSeveralResults(t *testing.T) {
+	r, _ := newModule(t)
+	module := "\x00asm\x01\x00\x00\x00" + "\x01\x06\x01\x60\x00\x02\x7f\x7e" + "\x03\x03\x02\x00\x00" + "\x05\x03\x01\x00\x01" +
+		"\x07\x0e\x02\x01f\x00\x01\x06memory\x02\x00" + "\x0a\x0f\x02\x06\x00\x41\x07\x42\x09\x0b\x06\x00\x10\x00\x0f\x00\x0b"
+	m, err := r.Compile(ctx, []byte(module), Limits{MemoryLenMax: 1 << 20, FuelPerCall: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := instantiate(t, m)
+	defer i.Close(ctx)
+	f, err := i.Func("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stack := []uint64{0, 0}
+	if err := f.Call(ctx, stack); err != nil || stack[0] != 7 || stack[1] != 9 || i.stack.Get() != stackUnits {
+		t.Fatalf("got %v, error %v, %d units left", stack, err, i.stack.Get())
+	}
+}
+
 // A call may clear as much memory as its fuel pays for: 64 bytes a unit.
 func TestBulkWorkIsChargedByItsLength(t *testing.T) {
 	_, m := newModule(t)

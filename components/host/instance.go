@@ -26,12 +26,13 @@ type Instance struct {
 	guest  api.Module
 	memory *linearMemory
 	fuel   api.MutableGlobal
+	stack  api.MutableGlobal
 	ready  []*Func // looked up by a pool
 	dead   bool
 }
 
 // Func is one exported function of an instance. It owns a stack of some 10 KiB,
-// or of what its calls needed: whoever keeps thousands of instances keeps few.
+// or of what its calls needed, a few MiB at most: whoever keeps thousands of instances keeps few.
 type Func struct {
 	name     string
 	instance *Instance
@@ -54,8 +55,11 @@ func (m *Module) Instantiate(ctx context.Context) (*Instance, error) {
 	}
 	m.runtime.stats.Started.Add(1)
 	m.runtime.stats.Live.Add(1)
-	fuel := guest.ExportedGlobal(fuelGlobal).(api.MutableGlobal) // meter put it there
-	return &Instance{module: m, guest: guest, memory: memory, fuel: fuel}, nil
+	return &Instance{
+		module: m, guest: guest, memory: memory,
+		fuel:  guest.ExportedGlobal(fuelGlobal).(api.MutableGlobal), // meter put them there
+		stack: guest.ExportedGlobal(stackGlobal).(api.MutableGlobal),
+	}, nil
 }
 
 // Func looks an export up. Those that a pool looked up are there already.

@@ -7,8 +7,22 @@ import (
 	"fmt"
 )
 
-// fuelGlobal is the exported global that meter adds to a module.
-const fuelGlobal = "nexus:fuel"
+// Exported globals that meter adds to a module.
+const (
+	fuelGlobal  = "nexus:fuel"
+	stackGlobal = "nexus:stack"
+)
+
+// stackUnits bounds what a guest's calls may take of the stack, in units of about
+// 64 bytes: a megabyte. The runtime's own bound is fifty, and what a call needed
+// once stays with its Func, so that a guest could take it beside its memory.
+const stackUnits = 16 << 10
+
+// frameUnits is no less than what a function's frame takes: its locals, and an
+// operand for each byte of its code at worst.
+func frameUnits(locals uint64, codeLen int) int64 {
+	return 1 + int64(16*locals+8*uint64(codeLen))/64
+}
 
 // ErrUnmeterable says that a module uses something that meter doesn't know or
 // can't bound.
@@ -37,7 +51,8 @@ type section struct {
 // as fuelGlobal, loses one unit at every function entry and every turn of a
 // loop, and as many as a bulk instruction works long (see bulk.go). The module
 // traps when it falls below zero. Between two charges runs straight-line code
-// only, so fuel bounds the time of any call.
+// only, so fuel bounds the time of any call. A second one, stackGlobal, holds what
+// the calls under way may still take of the stack.
 //
 // It costs a load, a subtraction and a branch per charge, where wazero's
 // WithCloseOnContextDone costs a goroutine per call and an exit to Go per turn.
@@ -53,7 +68,7 @@ func meter(module []byte, initialFuel int64) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	params, err := paramCounts(sections)
+	functions, err := signatures(sections)
 	if err != nil {
 		return nil, err
 	}
@@ -63,21 +78,32 @@ func meter(module []byte, initialFuel int64) ([]byte, error) {
 		s := &sections[i]
 		switch s.id {
 		case sectionGlobal:
-			// i64, mutable, initialised with a constant.
-			entry := append([]byte{0x7e, 0x01, 0x42}, appendSigned(nil, initialFuel)...)
-			s.body, err = addToVector(s.body, append(entry, 0x0b))
+			if s.body, err = addToVector(s.body, counter(initialFuel)); err == nil {
+				s.body, err = addToVector(s.body, counter(stackUnits))
+			}
 		case sectionExport:
-			entry := appendUnsigned(nil, uint64(len(fuelGlobal)))
-			entry = append(append(entry, fuelGlobal...), 0x03)
-			s.body, err = addToVector(s.body, appendUnsigned(entry, uint64(global)))
+			if s.body, err = addToVector(s.body, exported(fuelGlobal, global)); err == nil {
+				s.body, err = addToVector(s.body, exported(stackGlobal, global+1))
+			}
 		case sectionCode:
-			s.body, err = meterCode(s.body, global, params)
+			s.body, err = meterCode(s.body, counters{global, global + 1}, functions)
 		}
 		if err != nil {
 			return nil, err
 		}
 	}
 	return join(sections), nil
+}
+
+// counter is a mutable i64 global that begins with a constant.
+func counter(initial int64) []byte {
+	return append(appendSigned([]byte{0x7e, 0x01, 0x42}, initial), 0x0b)
+}
+
+// exported is the export of a global.
+func exported(name string, global uint32) []byte {
+	entry := append(appendUnsigned(nil, uint64(len(name))), name...)
+	return appendUnsigned(append(entry, 0x03), uint64(global))
 }
 
 var moduleHeader = []byte{0, 'a', 's', 'm', 1, 0, 0, 0}
@@ -164,78 +190,6 @@ func addToVector(vector, entry []byte) ([]byte, error) {
 	grown := appendUnsigned(nil, uint64(n)+1)
 	grown = append(grown, r.src...)
 	return append(grown, entry...), nil
-}
-
-// meterCode rewrites the code section; params holds how many parameters each
-// function has.
-func meterCode(body []byte, global uint32, params []uint32) ([]byte, error) {
-	r := &reader{src: body}
-	count := r.u32()
-	if r.err == nil && uint64(count) != uint64(len(params)) {
-		return nil, fmt.Errorf("%w: %d functions have %d bodies", ErrUnmeterable, len(params), count)
-	}
-	out := appendUnsigned(nil, uint64(count))
-	for i := uint32(0); i < count; i++ {
-		function := r.take(uint64(r.u32()))
-		if r.err != nil {
-			return nil, r.err
-		}
-		metered, err := meterFunction(function, global, params[i])
-		if err != nil {
-			return nil, fmt.Errorf("function %d: %w", i, err)
-		}
-		out = appendUnsigned(out, uint64(len(metered)))
-		out = append(out, metered...)
-	}
-	if len(r.src) != 0 {
-		return nil, fmt.Errorf("%w: bytes after the code", ErrUnmeterable)
-	}
-	return out, nil
-}
-
-// meterFunction rewrites one function. Where it uses bulk instructions it gets a
-// local more, which holds their length.
-func meterFunction(function []byte, global, params uint32) ([]byte, error) {
-	r := &reader{src: function}
-	locals := uint64(0)
-	r.vector(func() {
-		locals += uint64(r.u32())
-		r.byte() // their type
-	})
-	if locals > localsMax {
-		r.fail("%d locals", locals)
-	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	declarations := function[:len(function)-len(r.src)]
-	length := params + uint32(locals) // the index that one more local gets
-	turn := chargeTurn(global)
-	code, usesLength := bytes.Clone(turn), false
-	for len(r.src) > 0 {
-		before := r.src
-		op := r.byte()
-		r.skipImmediates(op)
-		if r.err != nil {
-			return nil, r.err
-		}
-		instruction := before[:len(before)-len(r.src)]
-		if shift, bulk := bulkShift(instruction); bulk {
-			code = append(code, chargeBulk(global, length, shift)...)
-			usesLength = true
-		}
-		code = append(code, instruction...)
-		if op == opLoop {
-			code = append(code, turn...)
-		}
-	}
-	if usesLength {
-		var err error
-		if declarations, err = addToVector(declarations, []byte{1, 0x7f /* one i32 */}); err != nil {
-			return nil, err
-		}
-	}
-	return append(bytes.Clone(declarations), code...), nil
 }
 
 func appendUnsigned(dst []byte, v uint64) []byte { return binary.AppendUvarint(dst, v) }

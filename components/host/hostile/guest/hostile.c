@@ -49,6 +49,21 @@ EXPORT("deep") __attribute__((noinline)) uint32_t deep(uint32_t v)
 	return deep(v + 1) + kept;
 }
 
+// descend goes down n calls and comes back, out of the middle of a loop.
+EXPORT("descend") __attribute__((noinline)) uint32_t descend(uint32_t n)
+{
+	for (uint32_t i = 0;; i++) {
+		kept++;
+		if (n == 0)
+			return 0;
+		if (i == 1) {
+			uint32_t below = descend(n - 1);
+			kept++; // or the compiler makes a loop of it
+			return below + 1;
+		}
+	}
+}
+
 EXPORT("trap") void trap(void)
 {
 	__builtin_trap();
