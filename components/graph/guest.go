@@ -24,6 +24,9 @@ const (
 	// largest image, and still ends a runaway guest within about a second.
 	fuelPerCall = 256 << 20
 
+	// hugeImageLen is the least image that huge pages are worth their 2 MiB for.
+	hugeImageLen = 4 << 20
+
 	exportPrefix = "nexus:graph/queries@1.0.0#"
 	chunkLen     = 20
 	arenaLen     = 16
@@ -103,6 +106,10 @@ func (g *Guests) Load(ctx context.Context, image []byte, options Options) (*Gues
 func (g *Guest) Load(image []byte, options Options) error {
 	if err := options.check(); err != nil {
 		return err
+	}
+	if len(image) >= hugeImageLen {
+		// Only a matter of speed: kernels without huge pages refuse.
+		_ = g.instance.AdviseHugePages()
 	}
 	at, err := g.lower(image, sectionLen)
 	if err != nil {

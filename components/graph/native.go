@@ -1,8 +1,11 @@
 package graph
 
 import (
-	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
 )
 
 // workPerCall bounds the edges that one call looks at, about.
@@ -11,6 +14,7 @@ const workPerCall = 1 << 21
 // Native is the guest's job done in Go: what the sandbox is measured against.
 type Native struct {
 	view
+	memory    []byte
 	arenaUsed uint32
 	repacks   uint32
 	cursors   []traversal
@@ -24,13 +28,18 @@ func NewNative(image []byte, options Options) (*Native, error) {
 	if err := options.check(); err != nil {
 		return nil, err
 	}
-	v, err := parse(bytes.Clone(image))
+	memory, err := hugeMemory(len(image) + int(options.ArenaGrowth))
 	if err != nil {
 		return nil, err
 	}
+	copy(memory, image)
+	v, err := parse(memory[:len(image):len(image)])
+	if err != nil {
+		return nil, errors.Join(err, unix.Munmap(memory))
+	}
 	used := len(v.arena)
-	v.arena = append(v.arena, make([]byte, options.ArenaGrowth)...)
-	n := &Native{view: v, arenaUsed: uint32(used), cursors: make([]traversal, options.Cursors)}
+	v.arena = memory[len(image)-used:]
+	n := &Native{view: v, memory: memory, arenaUsed: uint32(used), cursors: make([]traversal, options.Cursors)}
 	for i := range n.cursors {
 		n.cursors[i].order = make([]uint32, v.nodes+1)
 		n.cursors[i].bits = make([]uint32, (v.nodes+31)/32)
@@ -181,5 +190,22 @@ func (n *Native) Edges(node uint32) []uint32 {
 	return n.cols[n.rows[node]:n.rows[node+1]]
 }
 
-// Close implements Engine.
-func (n *Native) Close() error { return nil }
+// Close implements Engine. Nothing of the engine may be used afterwards.
+func (n *Native) Close() error {
+	memory := n.memory
+	*n = Native{}
+	return unix.Munmap(memory)
+}
+
+// hugeMemory maps memory as large images get it in a guest: outside of Go's heap,
+// in huge pages where the kernel has any.
+func hugeMemory(n int) ([]byte, error) {
+	memory, err := unix.Mmap(-1, 0, max(n, 1), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("map %d bytes for a graph: %w", n, err)
+	}
+	if n >= hugeImageLen {
+		_ = unix.Madvise(memory, unix.MADV_HUGEPAGE) // only a matter of speed
+	}
+	return memory, nil
+}

@@ -73,7 +73,17 @@ func (m *mappings) close() {
 type linearMemory struct {
 	mapping []byte
 	used    int
+	huge    bool // huge pages were asked for: the mapping is not used again
 	refused *atomic.Uint64
+}
+
+// giveBack lets go of the memory.
+func (l *linearMemory) giveBack(m *mappings) {
+	if l.huge {
+		unix.Munmap(l.mapping)
+		return
+	}
+	m.put(l.mapping, l.used)
 }
 
 var (

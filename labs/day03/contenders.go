@@ -30,6 +30,11 @@ const (
 
 // contenders are all of the lab's.
 func contenders() []scenarios.Contender {
+	return append(engineContenders(), serverContenders()...)
+}
+
+// engineContenders keep their graphs in the contender's own process.
+func engineContenders() []scenarios.Contender {
 	return []scenarios.Contender{
 		{
 			Name: "wasm-csr", Role: reports.RoleSubject, Durability: inMemory,

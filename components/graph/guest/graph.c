@@ -21,6 +21,7 @@ enum {
 	CURSORS_MAX = 64,
 	DEPTH_MAX = 254,
 	COPY_LEN = 64,		// documents are copied in pieces of so many bytes
+	AHEAD = 16,		// documents that are looked up together
 	WORK_PER_CALL = 1 << 21 // edges that one call looks at, about
 };
 enum refusal {
@@ -242,10 +243,9 @@ static struct traversal *resume(const struct query *query)
 }
 
 // append_document copies a document, and perhaps some bytes behind it.
-static uint8_t *append_document(uint8_t *to, const struct document *document)
+static inline void append_document(uint8_t *to, const struct document *document, uint32_t len)
 {
 	const uint8_t *from = (const uint8_t *)document;
-	uint32_t len = span(document);
 	for (uint32_t at = 0; at < len; at += COPY_LEN) {
 		v128_t a = wasm_v128_load(from + at), b = wasm_v128_load(from + at + 16);
 		v128_t c = wasm_v128_load(from + at + 32), d = wasm_v128_load(from + at + 48);
@@ -254,7 +254,6 @@ static uint8_t *append_document(uint8_t *to, const struct document *document)
 		wasm_v128_store(to + at + 32, c);
 		wasm_v128_store(to + at + 48, d);
 	}
-	return to + len;
 }
 
 // emit puts what was found and not yet sent into the chunk, as far as it fits.
@@ -270,11 +269,21 @@ static uint8_t *emit(struct traversal *t, uint8_t *to, const uint8_t *end, bool 
 		t->sent += count;
 		return to + 4 * count;
 	}
-	for (; t->sent < found; t->sent++) {
-		const struct document *document = document_at(docs[t->order[t->sent]]);
-		if (span(document) > (uint32_t)(end - to))
-			break;
-		to = append_document(to, document);
+	while (t->sent < found) {
+		// The headers of several documents are asked for before the first is
+		// needed: each is likely to be far away.
+		const struct document *next[AHEAD];
+		uint32_t lens[AHEAD], count = found - t->sent < AHEAD ? found - t->sent : AHEAD;
+		for (uint32_t i = 0; i < count; i++) {
+			next[i] = document_at(docs[t->order[t->sent + i]]);
+			lens[i] = span(next[i]);
+		}
+		for (uint32_t i = 0; i < count; i++, t->sent++) {
+			if (lens[i] > (uint32_t)(end - to))
+				return to;
+			append_document(to, next[i], lens[i]);
+			to += lens[i];
+		}
 	}
 	return to;
 }
