@@ -90,7 +90,13 @@ static inline uint32_t look_at(const uint32_t *at, const uint32_t *end, uint32_t
 		LOOK(at[2]);
 		LOOK(at[3]);
 	}
-	for (; at < end; at++)
+	// No loop for the rest: rows are short, and each turn costs fuel.
+	if ((end - at) & 2) {
+		LOOK(at[0]);
+		LOOK(at[1]);
+		at += 2;
+	}
+	if (at < end)
 		LOOK(*at);
 #undef LOOK
 	return found;
