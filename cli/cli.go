@@ -106,7 +106,7 @@ func newRoot(term *terminal) *cobra.Command {
 		Long: "nexus builds the designs of the NexusCore lessons as real subsystems, runs them beside\n" +
 			"the naive design and well-known peers, and says whether the lesson's claims held here.\n\n" +
 			"Exit codes: 0 pass, 1 a gate failed, 2 usage, 3 this machine can't, 4 a contender failed,\n" +
-			"5 the measurement is invalid.",
+			"5 the measurement is invalid, 130 interrupted.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

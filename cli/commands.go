@@ -35,6 +35,7 @@ type listedLab struct {
 	Title      string            `json:"title"`
 	Question   string            `json:"question"`
 	Scenario   string            `json:"scenario"`
+	Needs      []string          `json:"needs"` // findings of nexus doctor
 	Contenders []listedContender `json:"contenders"`
 }
 
@@ -54,7 +55,7 @@ func newList(term *terminal) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			var listed []listedLab
 			for _, lab := range labs.All() {
-				entry := listedLab{Day: lab.Day, Title: lab.Title, Question: lab.Question, Scenario: lab.Scenario}
+				entry := listedLab{Day: lab.Day, Title: lab.Title, Question: lab.Question, Scenario: lab.Scenario, Needs: lab.Needs}
 				for _, c := range lab.Contenders {
 					entry.Contenders = append(entry.Contenders, listedContender{c.Name, c.Role, c.Doc, c.Durability, c.Version()})
 				}
@@ -71,6 +72,9 @@ func newList(term *terminal) *cobra.Command {
 func (t *terminal) printLabs(listed []listedLab) error {
 	for _, lab := range listed {
 		fmt.Fprintf(t.stdout, "day%02d  %s\n       %s\n", lab.Day, lab.Title, lab.Question)
+		if len(lab.Needs) > 0 {
+			fmt.Fprintf(t.stdout, "       needs: %s\n", strings.Join(lab.Needs, ", "))
+		}
 		table := tabwriter.NewWriter(t.stdout, 0, 0, 2, ' ', 0)
 		for _, c := range lab.Contenders {
 			fmt.Fprintf(table, "       %s\t%s\t%s\n", c.Name, c.Role, c.Doc)
@@ -187,7 +191,7 @@ func newSetup(term *terminal) *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().IntVar(&day, "day", 0, "what this day needs to run")
+	cmd.Flags().Var(dayValue{&day}, "day", "what this day needs to run")
 	cmd.Flags().StringVar(&purpose, "for", "run", "run (a day), generate (BPF and Wasm from source), reports (a browser to look at them), calibrate (wrk and fio, to compare the generator with), vm (QEMU), vagrant, cdc (day 20's store), ci (all that CI uses)")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be installed")
 	return cmd

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -61,11 +62,25 @@ func compareAll(paths []string, options reports.CompareOptions) ([]*reports.Comp
 	for _, other := range runs[1:] {
 		comparison, err := reports.Compare(runs[:1], []*reports.Result{other}, options)
 		if err != nil {
-			return nil, codeError{err, exitUsage}
+			return nil, compareError(err)
 		}
 		comparisons = append(comparisons, comparison)
 	}
 	return comparisons, nil
+}
+
+// compareError gives a comparison that can't be made its exit code: runs that can't
+// be trusted, or runs that were chosen wrongly.
+func compareError(err error) error {
+	var invalid *reports.InvalidRunError
+	var unlike *reports.UnlikeError
+	switch {
+	case errors.As(err, &invalid):
+		return codeError{err, exitInvalid}
+	case errors.As(err, &unlike):
+		return codeError{fmt.Errorf("%w\n  --force compares them nevertheless, as when the scenario is what was changed", err), exitUsage}
+	}
+	return codeError{err, exitUsage}
 }
 
 // writeComparisons writes all comparisons as one page and one text.

@@ -134,16 +134,29 @@ func loadRun(args []string) (folder string, result *reports.Result, err error) {
 // newestRun is the folder below dir whose result is the youngest, of the lab
 // with the given prefix if there is one.
 func newestRun(dir, prefix string) (string, error) {
-	// An interrupted run has a result and no report.
-	results, err := filepath.Glob(filepath.Join(dir, prefix+"*", reportFile))
+	folders, err := newestRuns(dir, prefix)
 	if err != nil {
 		return "", err
 	}
+	return folders[0], nil
+}
+
+// newestRuns are all such folders, one at least, the youngest first.
+func newestRuns(dir, prefix string) ([]string, error) {
+	// An interrupted run has a result and no report.
+	results, err := filepath.Glob(filepath.Join(dir, prefix+"*", reportFile))
+	if err != nil {
+		return nil, err
+	}
 	sort.Slice(results, func(i, j int) bool { return modified(results[i]) > modified(results[j]) })
 	if len(results) == 0 {
-		return "", usagef("there is no finished run below %s; try: nexus run day07", dir)
+		return nil, usagef("there is no finished run below %s; try: nexus run day07", dir)
 	}
-	return filepath.Dir(results[0]), nil
+	var folders []string
+	for _, result := range results {
+		folders = append(folders, filepath.Dir(result))
+	}
+	return folders, nil
 }
 
 func modified(path string) int64 {
@@ -157,7 +170,7 @@ func modified(path string) int64 {
 func newClaims(term *terminal) *cobra.Command {
 	return &cobra.Command{
 		Use:   "claims [day07]",
-		Short: "The ledger: what the lessons claim, the verdicts of the newest run, and what tests each",
+		Short: "The ledger: what the lessons claim, the verdicts of the newest run that can be trusted, and what tests each",
 		Args:  cobra.MaximumNArgs(1),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return labNames(), cobra.ShellCompDirectiveNoFileComp
@@ -215,21 +228,25 @@ func ledgers(args []string) ([]ledgerEntry, error) {
 	return entries, nil
 }
 
-// newestVerdicts are the claims of a lab's newest run; none if it never ran.
+// newestVerdicts are the claims of a lab's newest run that can be trusted; none if
+// there is no such run.
 func newestVerdicts(day int) (run string, judged map[string]reports.ClaimResult) {
-	folder, err := newestRun("runs", fmt.Sprintf("day%02d-", day))
+	folders, err := newestRuns("runs", fmt.Sprintf("day%02d-", day))
 	if err != nil {
 		return "", nil
 	}
-	result, err := reports.Load(filepath.Join(folder, resultFile))
-	if err != nil {
-		return "", nil
+	for _, folder := range folders {
+		result, err := reports.Load(filepath.Join(folder, resultFile))
+		if err != nil || result.Verdict == reports.VerdictInvalid || len(result.Claims) == 0 {
+			continue
+		}
+		judged = map[string]reports.ClaimResult{}
+		for _, claim := range result.Claims {
+			judged[claim.ID] = claim
+		}
+		return folder, judged
 	}
-	judged = map[string]reports.ClaimResult{}
-	for _, claim := range result.Claims {
-		judged[claim.ID] = claim
-	}
-	return folder, judged
+	return "", nil
 }
 
 func (t *terminal) printClaim(e ledgerEntry) {
@@ -238,7 +255,7 @@ func (t *terminal) printClaim(e ledgerEntry) {
 		verdict = "not run yet"
 	}
 	fmt.Fprintf(t.stdout, "day%02d %s: %s\n  %s\n", e.Day, e.ID, strings.ReplaceAll(verdict, "_", " "), e.Statement)
-	for _, line := range []struct{ name, text string }{{"rule", e.Rule}, {"evidence", e.Evidence}, {"test", e.Command}} {
+	for _, line := range []struct{ name, text string }{{"rule", e.Rule}, {"evidence", e.Evidence}, {"run", e.Run}, {"test", e.Command}} {
 		if line.text != "" {
 			fmt.Fprintf(t.stdout, "  %s: %s\n", line.name, line.text)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"text/tabwriter"
 	"time"
@@ -196,7 +197,7 @@ func newVMRun(term *terminal) *cobra.Command {
 		},
 	}
 	flags.register(cmd, 2048, 20*time.Minute)
-	cmd.Flags().IntVar(&day, "day", 0, "run this day's lab")
+	cmd.Flags().Var(dayValue{&day}, "day", "run this day's lab")
 	cmd.Flags().StringVar(&mode, "mode", scenarios.ModeQuick, "quick or full")
 	cmd.Flags().StringVar(&form, "form", formAuto, "of the lab: whole, or small for emulated machines (every answer is checked, no speed judged); auto: what fits")
 	cmd.Flags().StringArrayVar(&sets, "set", nil, "override a value of the scenario, path=value; may be repeated")
@@ -285,6 +286,11 @@ func (t *terminal) vmRun(ctx context.Context, options qemu.Options) error {
 	if t.json {
 		if err := t.printJSON(vmRun{report, options.Collect}); err != nil {
 			return err
+		}
+	}
+	if options.Collect != "" {
+		if folder, err := newestRun(options.Collect, ""); err == nil {
+			t.say("the paths above are the machine's own; here the report is " + filepath.Join(folder, reportFile))
 		}
 	}
 	return exitOf(report)

@@ -127,6 +127,10 @@ func (c *Comparison) collect(seed uint64) error {
 	headlines := v.headlines()
 	for _, contender := range c.before[0].Contenders {
 		for _, at := range placesOf(c.before, contender.Name) {
+			if why := unlikeLoad(c.before, c.after, at); why != "" {
+				c.NotMeasured = append(c.NotMeasured, fmt.Sprintf("%s at %s: %s", at.contender, at.point, why))
+				continue
+			}
 			for _, m := range measures {
 				before, after := sample(c.before, at, m), sample(c.after, at, m)
 				if len(before) == 0 && len(after) == 0 {
@@ -148,6 +152,27 @@ func (c *Comparison) collect(seed uint64) error {
 		}
 	}
 	return nil
+}
+
+// offeredOffMax is how far apart two offered rates may be that count as the same.
+const offeredOffMax = 0.02
+
+// unlikeLoad says that the two sides were offered other rates: whatever differs may
+// be the rate's doing. A rate may be measured anew in each run.
+func unlikeLoad(before, after []*Result, at place) string {
+	low, high := math.Inf(1), 0.0
+	for _, r := range slices.Concat(before, after) {
+		for i := range r.Trials {
+			if t := &r.Trials[i]; t.Contender == at.contender && t.Point == at.point && t.OfferedPerS > 0 {
+				low, high = min(low, t.OfferedPerS), max(high, t.OfferedPerS)
+			}
+		}
+	}
+	if high <= low*(1+offeredOffMax) || math.IsInf(low, 1) {
+		return ""
+	}
+	perS := quantity.Of("per_s")
+	return fmt.Sprintf("offered %s to %s, so nothing of it can be compared: give both runs one rate, --set points.NAME.rate=%s", perS.Format(low), perS.Format(high), perS.Format(low))
 }
 
 func placesOf(runs []*Result, contender string) []place {

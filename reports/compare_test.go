@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -117,6 +118,25 @@ func TestCompareRefuses(t *testing.T) {
 		if err != nil || len(forced.Forced) == 0 || !bytes.Contains(forced.Markdown(), []byte("Not alike")) {
 			t.Errorf("%s: forced: %v", name, err)
 		}
+	}
+	// A rate that each run measures anew: other rates say nothing of the change.
+	other := fixture(t, 2, 1)
+	open := ""
+	for i := range other.Trials {
+		if trial := &other.Trials[i]; trial.OfferedPerS > 0 {
+			trial.OfferedPerS *= 1.3
+			open = trial.Point
+		}
+	}
+	c, err := Compare(one(fixture(t, 1, 1)), one(other), CompareOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(c.Changes, func(change Change) bool { return change.Point == open }); open == "" || i >= 0 {
+		t.Errorf("point %q was compared though it was offered other rates", open)
+	}
+	if !strings.Contains(strings.Join(c.NotMeasured, "\n"), open+": offered ") {
+		t.Errorf("not measured: %q", c.NotMeasured)
 	}
 	if _, err := Compare(nil, one(fixture(t, 1, 1)), CompareOptions{}); err == nil {
 		t.Error("nothing was compared with something")

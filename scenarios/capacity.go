@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nexuscore-labs/nexus/reports"
+	unit "github.com/nexuscore-labs/nexus/reports/quantity"
 )
 
 // Pilot trials: what a point's load is a share of is measured by the median of so
@@ -42,7 +43,7 @@ func (r *runner) settleLoads(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p.RatePerS = roundDigits(capacity.PerS*p.Load.Share, 2)
+		p.RatePerS = roundToStep(capacity.PerS * p.Load.Share)
 		r.emit(Event{Kind: EventNote, Contender: p.Load.Contender, Point: p.ID, Message: p.Load.describe(p, capacity.PerS)})
 		r.loads = append(r.loads, loadMetrics(p, capacity)...)
 	}
@@ -50,13 +51,14 @@ func (r *runner) settleLoads(ctx context.Context) error {
 }
 
 func (l *LoadShare) describe(p *Point, capacityPerS float64) string {
-	return fmt.Sprintf("%s: %.6g requests per second, %.0f%% of what %s bears at %s (%.3g/s)", p.ID, p.RatePerS, 100*l.Share, l.Contender, l.Point, capacityPerS)
+	perS := unit.Of("per_s")
+	return fmt.Sprintf("%s: %s, the step next to %.0f%% of what %s bears at %s (%s)", p.ID, perS.Format(p.RatePerS), 100*l.Share, l.Contender, l.Point, perS.Format(capacityPerS))
 }
 
 func loadMetrics(p *Point, c capacityRecord) []reports.Metric {
 	return []reports.Metric{{
 		Name: "offered_per_s_" + p.ID, Value: p.RatePerS, Unit: "per_s", Source: "pilot trials",
-		Doc: p.Load.describe(p, c.PerS) + ", rounded to two digits",
+		Doc: p.Load.describe(p, c.PerS),
 	}}
 }
 
@@ -107,15 +109,30 @@ func (r *runner) pilot(ctx context.Context, load *LoadShare) (capacityRecord, er
 		c.TrialsPerS = append(c.TrialsPerS, trial.ThroughputPerS)
 	}
 	if len(c.TrialsPerS) < pilotsWanted {
-		return c, &Error{Code: code, Err: fmt.Errorf("measure what %s bears at %s: %d pilot trials of %d%s", load.Contender, load.Point, len(c.TrialsPerS), pilotsWanted, why)}
+		hint := ""
+		if code == ExitInvalid {
+			hint = "end what else runs on this machine, or let it disturb: --set validity.other_load_max=1 (the result says so)"
+		}
+		return c, &Error{Code: code, Hint: hint, Err: fmt.Errorf("measure what %s bears at %s: %d pilot trials of %d%s", load.Contender, load.Point, len(c.TrialsPerS), pilotsWanted, why)}
 	}
 	sorted := slices.Sorted(slices.Values(c.TrialsPerS))
 	c.PerS = sorted[len(sorted)/2]
 	return c, nil
 }
 
-// roundDigits rounds x > 0 to so many significant digits.
-func roundDigits(x float64, digits int) float64 {
-	unit := math.Pow(10, math.Floor(math.Log10(x))-float64(digits-1))
-	return math.Round(x/unit) * unit
+// steps are the Renard series R10, ISO 3: ten steps of 26% a decade.
+var steps = [...]float64{1, 1.25, 1.6, 2, 2.5, 3.15, 4, 5, 6.3, 8, 10}
+
+// roundToStep rounds x > 0 to the nearest step in ratio. What is measured anew in
+// each run scatters by some percent; on a step most runs of one machine offer the
+// same rate, and their latencies can be compared.
+func roundToStep(x float64) float64 {
+	decade := math.Pow(10, math.Floor(math.Log10(x)))
+	best := steps[0]
+	for _, step := range steps {
+		if math.Abs(math.Log(x/decade/step)) < math.Abs(math.Log(x/decade/best)) {
+			best = step
+		}
+	}
+	return best * decade
 }

@@ -106,9 +106,9 @@ func TestALoadOfWhoCantBeMeasured(t *testing.T) {
 	}
 }
 
-func TestRoundDigits(t *testing.T) {
-	for _, c := range []struct{ in, want float64 }{{12345, 12000}, {9.96, 10}, {0.0123, 0.012}, {7000, 7000}, {99, 99}} {
-		if got := roundDigits(c.in, 2); math.Abs(got-c.want) > 1e-9*c.want {
+func TestRoundToStep(t *testing.T) {
+	for _, c := range []struct{ in, want float64 }{{12345, 12500}, {9.96, 10}, {0.0123, 0.0125}, {7000, 6300}, {7200, 8000}, {99, 100}, {13000, 12500}, {1, 1}} {
+		if got := roundToStep(c.in); math.Abs(got-c.want) > 1e-9*c.want {
 			t.Errorf("%g rounded to %g, want %g", c.in, got, c.want)
 		}
 	}

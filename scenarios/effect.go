@@ -243,7 +243,7 @@ func (e *effect) points(s *Scenario, i int) []Point {
 		Workload: s.Workload, InFlightMax: inFlightDefault, BurstLen: 1,
 	}
 	base.Stages = f.Stages
-	if f.Load != nil {
+	if f.Load != nil && !f.Rate.set {
 		base.Load = &LoadShare{Share: *f.Load.Share, Contender: f.Load.Contender, Point: f.Load.Point}
 	}
 	if f.Transport != "" {
@@ -289,8 +289,8 @@ func (e *effect) checkArrival(f *filePoint, i int) {
 	if closed && f.Load != nil {
 		e.add(e.at("points[%d].load", i), "", "a closed loop has no load: its writers send as fast as they are answered")
 	}
-	if !closed && f.Rate.set == (f.Load != nil) {
-		e.add(e.at("points[%d]", i), "", "arrival %s needs a rate or a load, and not both", f.Arrival)
+	if !closed && !f.Rate.set && f.Load == nil {
+		e.add(e.at("points[%d]", i), "", "arrival %s needs a rate or a load", f.Arrival)
 	}
 	if (f.Arrival == "burst") != (f.Burst != nil) {
 		e.add(e.at("points[%d].burst", i), "", "burst goes with arrival burst, and only with it")

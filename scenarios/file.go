@@ -66,7 +66,7 @@ type filePoint struct {
 	Modes       []string           `yaml:"modes" rule:"enum=quick|full" doc:"Modes in which it is run; both when absent."`
 	Arrival     string             `yaml:"arrival" rule:"required,enum=constant|poisson|burst|closed" doc:"How requests arrive; closed: each writer sends when it has its answer, which hides queueing."`
 	Rate        byMode[many[rate]] `yaml:"rate" rule:"min=1/s,max=100M/s" doc:"Offered rate; not for closed."`
-	Load        *fileLoad          `yaml:"load" doc:"In place of rate: a share of what a contender bears on this machine, measured before the first trial."`
+	Load        *fileLoad          `yaml:"load" doc:"Where no rate is given: a share of what a contender bears on this machine, measured before the first trial and rounded to one of ten steps a decade."`
 	Transport   string             `yaml:"transport" rule:"enum=unix|tcp|udp" doc:"In place of the workload's."`
 	Network     string             `yaml:"network" rule:"enum=host|veth|veth-inline" doc:"In place of the workload's."`
 	Stages      bool               `yaml:"stages" doc:"Break the latency down into stages, from packets and threads; not over unix sockets."`

@@ -42,6 +42,9 @@ type Contender struct {
 	Doc        string // one line
 	Durability string // when it acknowledges
 	Version    func() string
+	// Params are what a scenario may set for it, each with its valid values; none
+	// listed means any. The workload's params are the lab's, not listed here.
+	Params map[string][]string
 	// AnswersInDriver says that answers leave by XDP_TX: a pair of virtual Ethernet
 	// interfaces then needs a program at the generator's end, too.
 	AnswersInDriver bool

@@ -207,12 +207,43 @@ func (s *Scenario) checkLab(lab *Lab) error {
 			complaints.add(s.contenderPlace(c.Name), nearest(c.Name, contenders), "day %d has no contender %q: %s", lab.Day, c.Name, oneOf(contenders))
 		}
 	}
+	for i := range s.Contenders {
+		c := &s.Contenders[i]
+		if k := lab.contender(c.Name); k != nil {
+			c.checkParams(k.Params, s.contenderPlace(c.Name), complaints)
+		}
+	}
 	for _, name := range sortedKeys(s.Checks) {
 		if !contains(checks, name) {
 			complaints.add(at("checks."+name), nearest(name, checks), "day %d has no check %q: %s", lab.Day, name, oneOf(checks))
 		}
 	}
 	return complaints.err()
+}
+
+func (l *Lab) contender(name string) *Contender {
+	for i := range l.Contenders {
+		if l.Contenders[i].Name == name {
+			return &l.Contenders[i]
+		}
+	}
+	return nil
+}
+
+// checkParams refuses params that the contender would not look at: a misspelt one
+// would compare the unchanged design with itself.
+func (c *ContenderChoice) checkParams(known map[string][]string, at place, complaints *book) {
+	for _, name := range sortedKeys(c.Params) {
+		values, found := known[name]
+		switch value := c.Params[name]; {
+		case !found && len(known) == 0:
+			complaints.add(at, "", "%s has no params, %q is given", c.Name, name)
+		case !found:
+			complaints.add(at, nearest(name, sortedKeys(known)), "%s has no param %q: %s", c.Name, name, oneOf(sortedKeys(known)))
+		case len(values) > 0 && !contains(values, value):
+			complaints.add(at, nearest(value, values), "%s: %q is no value of param %s: %s", c.Name, value, name, oneOf(values))
+		}
+	}
 }
 
 // contenderPlace is where the file names a contender. Contenders of the other

@@ -95,7 +95,8 @@ func TestRunHonest(t *testing.T) {
 		if trial.Status == trialOK && trial.System["served_count"] < float64(trial.Counts.Completed) {
 			t.Errorf("%s served %g, completed %d", trial.Contender, trial.System["served_count"], trial.Counts.Completed)
 		}
-		if trial.Status == trialOK && trial.Resources.UserNs+trial.Resources.SystemNs <= 0 {
+		// Where this process was late to read it, that is said.
+		if trial.Status == trialOK && trial.Resources.UserNs+trial.Resources.SystemNs <= 0 && !strings.Contains(strings.Join(result.NotMeasured, "\n"), "they were read over") {
 			t.Errorf("%s used no CPU time", trial.Contender)
 		}
 	}

@@ -148,6 +148,9 @@ func trialMetric(t *reports.Trial, metric string) float64 {
 		return float64(v) / answers
 	}
 	r := &t.Resources
+	if *r == (reports.Resources{StealNs: r.StealNs}) && usesResources(metric) {
+		return math.NaN()
+	}
 	switch metric {
 	case "throughput_per_s":
 		return t.ThroughputPerS
@@ -186,6 +189,15 @@ func trialMetric(t *reports.Trial, metric string) float64 {
 		}
 	}
 	return math.NaN()
+}
+
+// usesResources tells the metrics that are read from the contender's process.
+func usesResources(metric string) bool {
+	switch metric {
+	case "cpu_ns_per_op", "rss_max_bytes", "write_bytes_per_op", "switches_per_op", "page_faults_per_op":
+		return true
+	}
+	return false
 }
 
 // percentile is NaN for a distribution without values: absent is not zero.

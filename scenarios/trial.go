@@ -53,12 +53,7 @@ func (b *bench) missed(texts []string) {
 }
 
 func (b *bench) contender(name string) *Contender {
-	for i := range b.lab.Contenders {
-		if b.lab.Contenders[i].Name == name {
-			return &b.lab.Contenders[i]
-		}
-	}
-	return nil
+	return b.lab.contender(name)
 }
 
 // attempt runs one trial once. Its status says how it went; the error is for

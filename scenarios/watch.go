@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/nexuscore-labs/nexus/bpf"
 	"github.com/nexuscore-labs/nexus/machine"
@@ -23,6 +24,7 @@ type watch struct {
 	probed  bool // the probes are on
 	costing *costing
 	before  usage
+	beganAt time.Time // when before was read
 	err     error
 }
 
@@ -75,6 +77,7 @@ func (w *watch) start() {
 	}
 	var err error
 	w.before, err = w.t.usage()
+	w.beganAt = time.Now()
 	w.err = errors.Join(w.err, err, w.sampler.Start())
 	if w.err == nil && w.t.slot.costing && w.t.probes != nil && w.t.group != nil {
 		w.costing, w.err = startCosting(w.t)
@@ -92,6 +95,7 @@ func (w *watch) stop() {
 	if w.costing != nil {
 		costErr = w.costing.finish()
 	}
+	covered := time.Since(w.beganAt)
 	after, err := w.t.usage()
 	err = errors.Join(costErr, err)
 	readings, samplerErr := w.sampler.Stop()
@@ -115,6 +119,24 @@ func (w *watch) stop() {
 	}
 	w.t.missed(append(w.before.unseen, after.unseen...))
 	w.t.judgeMachine(&readings)
+	w.judgeWindow(covered)
+}
+
+// windowOffMax is by how much of the measured part the readings may miss it, or
+// reach beyond: as other load, it moves what an operation costs by as much.
+const windowOffMax = 0.05
+
+// judgeWindow drops CPU time and counts that are not the measured part's: on a crowded
+// machine this process may be late to read them, and a contender that used no CPU
+// would look cheap.
+func (w *watch) judgeWindow(covered time.Duration) {
+	measured := w.t.slot.point.Duration
+	if off := (covered - measured).Abs(); off.Seconds() > windowOffMax*measured.Seconds() {
+		t := w.t.trial
+		t.Resources = reports.Resources{StealNs: t.Resources.StealNs} // absent, see reports
+		t.Kernel, t.KernelCounts = nil, nil
+		w.t.missed([]string{fmt.Sprintf("resources and kernel counts of some trials, as of %s: they were read over %v where %v were measured", w.t.slot, covered.Round(100*time.Microsecond), measured)})
+	}
 }
 
 // kernel puts what the probes counted into the trial.

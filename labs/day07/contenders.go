@@ -103,6 +103,7 @@ func ringContender() contender {
 			Doc:        "the segment log: one thread and one io_uring serve the sockets and commit groups of records",
 			Durability: "one fdatasync for all records that wait",
 			Version:    func() string { return "seglog, one ring for sockets and log" },
+			Params:     map[string][]string{"commit": {"dsync", "linked"}, "segments": {"ahead", "reserved"}},
 			Serve: func(ctx context.Context, env scenarios.ServeEnv) error {
 				dir, err := storeDir(env.Dir)
 				if err != nil {
