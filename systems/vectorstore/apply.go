@@ -22,6 +22,16 @@ func (s *Store) apply(o *op) (Result, error) {
 		return Result{}, s.addCollection(o)
 	case opDeleteCollection:
 		return Result{}, s.dropCollection(o.collection)
+	case opBatch:
+		var total Result
+		for _, inner := range o.batch {
+			got, err := s.apply(inner)
+			total.Points += got.Points
+			if err != nil {
+				return total, err
+			}
+		}
+		return total, nil
 	}
 	c, err := s.collection(o.collection)
 	if err != nil {

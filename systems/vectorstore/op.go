@@ -24,6 +24,7 @@ const (
 	opCreateIndex
 	opDeleteIndex
 	opUpdateCollection
+	opBatch // several of the others
 	opLast
 )
 
@@ -74,6 +75,7 @@ type op struct {
 	payload    Payload          // set, overwrite
 	keys       []string         // set: at this path (at most one); delete payload; index
 	indexType  IndexType
+	batch      []*op
 }
 
 func (o *op) encode(dst []byte) ([]byte, error) {
@@ -104,6 +106,15 @@ func (o *op) encode(dst []byte) ([]byte, error) {
 		dst = appendStrings(dst, o.keys)
 	case opCreateIndex, opDeleteIndex:
 		dst = append(appendStrings(dst, o.keys), byte(o.indexType))
+	case opBatch:
+		dst = binary.AppendUvarint(dst, uint64(len(o.batch)))
+		for _, inner := range o.batch {
+			encoded, err := inner.encode(nil)
+			if err != nil {
+				return nil, err
+			}
+			dst = appendString(dst, string(encoded))
+		}
 	}
 	return dst, nil
 }
@@ -160,6 +171,15 @@ func decodeOp(src []byte) (*op, error) {
 		o.keys = d.strings()
 		if o.indexType = IndexType(d.byte()); o.indexType >= indexTypes {
 			d.fail("index of type %d", o.indexType)
+		}
+	case opBatch:
+		for range d.count(3) {
+			inner, err := decodeOp(d.take(d.uvarint()))
+			if err != nil || inner.kind == opBatch {
+				d.fail("operation in a batch: %v", err)
+				break
+			}
+			o.batch = append(o.batch, inner)
 		}
 	}
 	if err := d.end(); err != nil {

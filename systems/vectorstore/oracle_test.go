@@ -286,7 +286,7 @@ func (o *oracle) missing(s Selector) bool { return !s.ByFilter && len(o.selected
 
 // step makes a random change: it returns how to do it to a store, and the
 // oracle as it is afterwards.
-func (w *world) step() (do func(s *Store, name string) error, after *oracle, fails bool) {
+func (w *world) step() (do func(s *Changer, name string) error, after *oracle, fails bool) {
 	after = w.oracle.clone()
 	change := func(ids []PointID, how func(Payload) Payload) {
 		for _, id := range ids {
@@ -303,27 +303,30 @@ func (w *world) step() (do func(s *Store, name string) error, after *oracle, fai
 			points[i] = w.point()
 			after.points[points[i].ID] = points[i]
 		}
-		return func(s *Store, name string) error { _, err := s.Upsert(ctx, name, points); return err }, after, false
+		return func(s *Changer, name string) error { _, err := s.Upsert(ctx, name, points); return err }, after, false
 	case 0, 1:
 		for _, id := range after.selected(which) {
 			delete(after.points, id)
 		}
-		return func(s *Store, name string) error { _, err := s.Delete(ctx, name, which); return err }, after, false
+		return func(s *Changer, name string) error { _, err := s.Delete(ctx, name, which); return err }, after, false
 	case 2:
 		p := Point{ID: w.id(), Vector: w.vector()}
 		old, ok := after.points[p.ID]
 		if ok {
 			after.points[p.ID] = Point{p.ID, p.Vector, old.Payload}
 		}
-		return func(s *Store, name string) error { _, err := s.UpdateVectors(ctx, name, []Point{p}); return err }, after, !ok
+		return func(s *Changer, name string) error { _, err := s.UpdateVectors(ctx, name, []Point{p}); return err }, after, !ok
 	case 3:
 		fails = after.missing(which)
 		change(after.selected(which), func(p Payload) Payload { return p.merged(payload) })
-		return func(s *Store, name string) error { _, err := s.SetPayload(ctx, name, which, payload, ""); return err }, after, fails
+		return func(s *Changer, name string) error { _, err := s.SetPayload(ctx, name, which, payload, ""); return err }, after, fails
 	case 4:
 		fails = after.missing(which)
 		change(after.selected(which), func(Payload) Payload { return payload })
-		return func(s *Store, name string) error { _, err := s.OverwritePayload(ctx, name, which, payload); return err }, after, fails
+		return func(s *Changer, name string) error {
+			_, err := s.OverwritePayload(ctx, name, which, payload)
+			return err
+		}, after, fails
 	case 5:
 		change(after.selected(which), func(p Payload) Payload {
 			out := p.merged(nil)
@@ -331,12 +334,12 @@ func (w *world) step() (do func(s *Store, name string) error, after *oracle, fai
 			delete(out, "x")
 			return out
 		})
-		return func(s *Store, name string) error {
+		return func(s *Changer, name string) error {
 			_, err := s.DeletePayload(ctx, name, which, []string{"tenant", "x"})
 			return err
 		}, after, after.missing(which)
 	case 6:
 		change(after.selected(which), func(Payload) Payload { return nil })
-		return func(s *Store, name string) error { _, err := s.ClearPayload(ctx, name, which); return err }, after, after.missing(which)
+		return func(s *Changer, name string) error { _, err := s.ClearPayload(ctx, name, which); return err }, after, after.missing(which)
 	}
 }

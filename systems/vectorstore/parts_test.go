@@ -132,6 +132,7 @@ func FuzzDecode(f *testing.F) {
 		{kind: opDelete, collection: "c", selector: Selector{ByFilter: true, Filter: w.filter(0)}},
 		{kind: opSetPayload, collection: "c", selector: w.selector(), payload: w.payload(), keys: []string{"a.b"}},
 		{kind: opCreateIndex, collection: "c", keys: []string{"tenant"}},
+		{kind: opBatch, batch: []*op{{kind: opDelete, collection: "c", selector: w.selector()}, {kind: opUpsert, collection: "c", points: []Point{w.point()}}}},
 	} {
 		encoded, err := o.encode(nil)
 		if err != nil {

@@ -32,6 +32,8 @@ const (
 
 // Store is a folder of collections. All methods may be used concurrently.
 type Store struct {
+	Changer // changes of points, each durable when it returns
+
 	o     Options
 	dev   seglog.Device
 	owned *seglog.Dir
@@ -97,6 +99,7 @@ func OpenDevice(dev seglog.Device, o Options) (*Store, error) {
 	began := time.Now()
 	s := &Store{o: o, dev: dev, collections: map[string]*collection{}, durable: map[uint64]*waiting{},
 		turns: make(chan struct{}, o.Indexers)}
+	s.Changer = Changer{s, s.change}
 	logOptions := seglog.Options{SegmentBytes: o.SegmentBytes, BatchBytes: logBatchBytes, RecordBytesMax: recordBytesMax}
 	if o.SegmentBytes > 0 {
 		logOptions.BatchBytes = int(min(logBatchBytes, o.SegmentBytes/2))

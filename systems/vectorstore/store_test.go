@@ -58,11 +58,9 @@ func randomChanges(t *testing.T, seed uint64, config CollectionConfig) {
 	mustDo(t, s.CreateFieldIndex(ctx, testName, "tenant", IndexKeyword))
 	recalls, searches := 0.0, 0
 	for step := range 400 {
-		do, after, fails := w.step()
-		if err := do(s, testName); (err != nil) != fails {
+		if err, fails := w.change(s); (err != nil) != fails {
 			t.Fatalf("step %d: error %v, want one: %v", step, err, fails)
 		}
-		w.oracle = after
 		q := Search{Vector: w.vector(), Limit: 1 + w.rng.IntN(10), Offset: w.rng.IntN(3), Exact: w.rng.IntN(2) == 0}
 		if w.rng.IntN(2) == 0 {
 			q.Filter = w.filter(0)
@@ -86,6 +84,29 @@ func randomChanges(t *testing.T, seed uint64, config CollectionConfig) {
 		t.Errorf("mean recall %.3f", got)
 	}
 	closeStore(t, s)
+}
+
+// change makes one change at once or several in a batch, of which those behind
+// the first that fails don't happen.
+func (w *world) change(s *Store) (err error, fails bool) {
+	if w.rng.IntN(4) > 0 {
+		do, after, fails := w.step()
+		w.oracle = after
+		return do(&s.Changer, testName), fails
+	}
+	batch := s.NewBatch()
+	for range 1 + w.rng.IntN(5) {
+		do, after, failsHere := w.step()
+		if err := do(&batch.Changer, testName); err != nil {
+			return err, false
+		}
+		if !fails {
+			w.oracle = after
+		}
+		fails = fails || failsHere
+	}
+	_, err = batch.Commit(ctx)
+	return err, fails
 }
 
 // Each fault, or a power cut, at every operation on the disk while changes and
@@ -164,11 +185,11 @@ func changesOnFaultyDisk(t *testing.T, w *world, s *Store) []*oracle {
 	}
 	for step := range 30 {
 		do, after, fails := w.step()
-		err := do(s, testName)
+		err := do(&s.Changer, testName)
 		switch {
 		case errors.Is(err, ErrFailed):
 			mustDo(t, w.oracle.differs(s, testName)) // reads go on
-			if err := do(s, testName); !errors.Is(err, ErrFailed) && !errors.Is(err, ErrNotFound) {
+			if err := do(&s.Changer, testName); !errors.Is(err, ErrFailed) && !errors.Is(err, ErrNotFound) {
 				t.Fatalf("a change after a failed one: %v", err)
 			}
 			return []*oracle{w.oracle, after}

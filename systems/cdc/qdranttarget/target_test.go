@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -344,17 +345,44 @@ func TestResync(t *testing.T) {
 	must(t, s.Close(ctx))
 }
 
+// BenchmarkSink is the whole way to a durable point in an embedded server of the
+// same process.
 func BenchmarkSink(b *testing.B) {
-	server := serve(b)
+	for _, dim := range []int{4, 384} {
+		for _, keep := range []bool{false, true} {
+			b.Run(fmt.Sprintf("dim%d/keep=%v", dim, keep), func(b *testing.B) { benchSink(b, dim, keep) })
+		}
+	}
+}
+
+func benchSink(b *testing.B, dim int, keep bool) {
+	const records = 20_000
+	server, name := serve(b), "bench"
+	client := server.client()
+	must(b, client.CreateCollection(ctx, &qdrant.CreateCollection{CollectionName: name, VectorsConfig: qdrant.NewVectorsConfig(&qdrant.VectorParams{Size: uint64(dim), Distance: qdrant.Distance_Cosine}),
+		OptimizersConfig: &qdrant.OptimizersConfigDiff{IndexingThreshold: qdrant.PtrOf(uint64(0))}}))
 	o := options(b.TempDir())
 	o.BatchMax, o.QueueMax, o.Workers = 256, 8192, 2
-	s, err := sink.New(New(server.client()), o)
+	s, err := sink.New(New(client), o)
 	must(b, err)
-	vector := []float32{1, 2, 3, 4}
+	vector := make([]float32, dim)
+	for i := range vector {
+		vector[i] = float32(i + 1)
+	}
+	for i := range records {
+		must(b, s.Put(ctx, sink.Change{Collection: name, Key: strconv.Itoa(i), Vector: vector}))
+	}
+	must(b, s.Flush(ctx))
+	b.ResetTimer()
 	n := uint64(0)
 	for b.Loop() {
 		n++
-		must(b, s.Put(ctx, sink.Change{Position: n, Collection: collection, Key: strconv.FormatUint(n%50_000, 10), Vector: vector, Payload: map[string]any{"n": int64(n)}}))
+		c := sink.Change{Position: n, Collection: name, Key: strconv.FormatUint(n%records, 10), KeepVector: keep, Payload: map[string]any{"n": int64(n)}}
+		if !keep {
+			c.Vector = slices.Clone(vector)
+			c.Vector[n%uint64(dim)]++
+		}
+		must(b, s.Put(ctx, c))
 	}
 	must(b, s.Flush(ctx))
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")

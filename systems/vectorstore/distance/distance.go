@@ -30,10 +30,11 @@ type kernels struct {
 	l2Rows    func(q *float32, dim int, rows *unsafe.Pointer, n int, out *float32)
 	dot8Rows  func(q *int16, dim int, rows *unsafe.Pointer, n int, out *int32)
 	widen     func(dst *int16, src *int8, n int) // n is a multiple of LanesInt8
+	prefetch  func(p unsafe.Pointer, n int)
 	available bool
 }
 
-var portable = kernels{name: "portable", dotRows: dotRowsPortable, l2Rows: l2RowsPortable, dot8Rows: dot8RowsPortable, widen: widenPortable, available: true}
+var portable = kernels{name: "portable", dotRows: dotRowsPortable, l2Rows: l2RowsPortable, dot8Rows: dot8RowsPortable, widen: widenPortable, prefetch: func(unsafe.Pointer, int) {}, available: true}
 
 // inUse is chosen once, before anything runs.
 var inUse = choose()
@@ -115,6 +116,10 @@ func DotInt8(a []int16, b []int8) int32 {
 	}
 	return sum
 }
+
+// Prefetch asks for the memory of n bytes at p, which will be read soon; p need
+// not lead anywhere.
+func Prefetch(p unsafe.Pointer, n int) { inUse.prefetch(p, n) }
 
 // Widen appends the values of src to dst.
 func Widen(dst []int16, src []int8) []int16 {

@@ -16,6 +16,17 @@ TEXT ·dotRowsAVX2(SB), NOSPLIT, $0-40
 	MOVQ DX, R10
 	ANDQ $~31, R10
 
+	// The first lines of all rows are asked for at once.
+	MOVQ BX, R11
+	MOVQ CX, R12
+dotAhead:
+	MOVQ (R11), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ $8, R11
+	DECQ R12
+	JNZ  dotAhead
+
 dotRow:
 	MOVQ    (BX), R8
 	MOVQ    R8, R9
@@ -76,6 +87,17 @@ TEXT ·l2RowsAVX2(SB), NOSPLIT, $0-40
 	MOVQ out+32(FP), DI
 	MOVQ DX, R10
 	ANDQ $~31, R10
+
+	// The first lines of all rows are asked for at once.
+	MOVQ BX, R11
+	MOVQ CX, R12
+l2Ahead:
+	MOVQ (R11), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ $8, R11
+	DECQ R12
+	JNZ  l2Ahead
 
 l2Row:
 	MOVQ    (BX), R8
@@ -142,6 +164,17 @@ TEXT ·dot8RowsAVX2(SB), NOSPLIT, $0-40
 	MOVQ out+32(FP), DI
 	MOVQ DX, R10
 	ANDQ $~63, R10
+
+	// The first lines of all rows are asked for at once.
+	MOVQ BX, R11
+	MOVQ CX, R12
+d8Ahead:
+	MOVQ (R11), R9
+	PREFETCHT0 (R9)
+	PREFETCHT0 64(R9)
+	ADDQ $8, R11
+	DECQ R12
+	JNZ  d8Ahead
 
 d8Row:
 	MOVQ    (BX), R8
@@ -214,4 +247,16 @@ widen16:
 	CMPQ    AX, CX
 	JLT     widen16
 	VZEROUPPER
+	RET
+
+// func prefetchLines(p unsafe.Pointer, n int)
+TEXT ·prefetchLines(SB), NOSPLIT, $0-16
+	MOVQ p+0(FP), SI
+	MOVQ n+8(FP), CX
+
+prefetchLine:
+	PREFETCHT0 (SI)
+	ADDQ    $64, SI
+	SUBQ    $64, CX
+	JGT     prefetchLine
 	RET

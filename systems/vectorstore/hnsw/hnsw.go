@@ -20,7 +20,9 @@ import (
 	"math"
 	"math/rand/v2"
 	"sync"
+	"unsafe"
 
+	"github.com/nexuscore-labs/nexus/systems/vectorstore/distance"
 	"github.com/nexuscore-labs/nexus/systems/vectorstore/vectors"
 )
 
@@ -153,6 +155,13 @@ func (ix *Index) room(slot uint32, level int) []uint32 {
 func (ix *Index) links(slot uint32, level int) []uint32 {
 	room := ix.room(slot, level)
 	return room[1:][:room[0]]
+}
+
+func (ix *Index) prefetchLinks(slot uint32, level int) {
+	if level == 0 {
+		room := ix.room(slot, 0)
+		distance.Prefetch(unsafe.Pointer(&room[0]), 4*len(room))
+	}
 }
 
 // setLinks replaces a node's links. ix.mu is held for writing.

@@ -100,6 +100,10 @@ func (ix *Index) searchLevel(s *searcher, query *vectors.Query, starts []item, e
 		if len(s.best) >= ef && at.key > -s.best[0].key {
 			return
 		}
+		if len(s.open) > 0 {
+			// Mostly the next one: its links arrive while this one's are measured.
+			ix.prefetchLinks(s.open[0].slot, level)
+		}
 		n := 0
 		for _, slot := range ix.links(at.slot, level) {
 			if visited[slot] != round {

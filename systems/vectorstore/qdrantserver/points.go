@@ -3,6 +3,7 @@ package qdrantserver
 //lint:file-ignore SA1019 clients and servers of before 1.13 use these fields
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -16,6 +17,11 @@ type points struct {
 	qdrant.UnimplementedPointsServer
 	store *vectorstore.Store
 }
+
+// at carries changes out: each at once, or as a part of a batch.
+type at struct{ *vectorstore.Changer }
+
+func (s *points) now() at { return at{&s.store.Changer} }
 
 // waiter is what all changes have.
 type waiter interface{ GetWait() bool }
@@ -55,7 +61,7 @@ type upserting interface {
 	GetUpdateMode() qdrant.UpdateMode
 }
 
-func (s *points) upsert(ctx context.Context, name string, r upserting) (vectorstore.Result, error) {
+func (s at) upsert(ctx context.Context, name string, r upserting) (vectorstore.Result, error) {
 	if err := oneShard(r); err != nil {
 		return vectorstore.Result{}, err
 	}
@@ -78,12 +84,12 @@ func (s *points) upsert(ctx context.Context, name string, r upserting) (vectorst
 			return vectorstore.Result{}, err
 		}
 	}
-	return s.store.Upsert(ctx, name, list)
+	return s.Changer.Upsert(ctx, name, list)
 }
 
 func (s *points) Upsert(ctx context.Context, r *qdrant.UpsertPoints) (*qdrant.PointsOperationResponse, error) {
 	began := time.Now()
-	result, err := s.upsert(ctx, r.GetCollectionName(), r)
+	result, err := s.now().upsert(ctx, r.GetCollectionName(), r)
 	return answer(began, r, result, err)
 }
 
@@ -101,7 +107,7 @@ func selectorOf(s *qdrant.PointsSelector) (vectorstore.Selector, error) {
 }
 
 // change carries out do on the selected points.
-func (s *points) change(r keyed, which *qdrant.PointsSelector, do func(vectorstore.Selector) (vectorstore.Result, error)) (vectorstore.Result, error) {
+func (s at) change(r keyed, which *qdrant.PointsSelector, do func(vectorstore.Selector) (vectorstore.Result, error)) (vectorstore.Result, error) {
 	if err := oneShard(r); err != nil {
 		return vectorstore.Result{}, err
 	}
@@ -112,15 +118,15 @@ func (s *points) change(r keyed, which *qdrant.PointsSelector, do func(vectorsto
 	return do(selector)
 }
 
-func (s *points) remove(ctx context.Context, name string, r keyed, which *qdrant.PointsSelector) (vectorstore.Result, error) {
+func (s at) remove(ctx context.Context, name string, r keyed, which *qdrant.PointsSelector) (vectorstore.Result, error) {
 	return s.change(r, which, func(selector vectorstore.Selector) (vectorstore.Result, error) {
-		return s.store.Delete(ctx, name, selector)
+		return s.Changer.Delete(ctx, name, selector)
 	})
 }
 
 func (s *points) Delete(ctx context.Context, r *qdrant.DeletePoints) (*qdrant.PointsOperationResponse, error) {
 	began := time.Now()
-	result, err := s.remove(ctx, r.GetCollectionName(), r, r.GetPoints())
+	result, err := s.now().remove(ctx, r.GetCollectionName(), r, r.GetPoints())
 	return answer(began, r, result, err)
 }
 
@@ -132,7 +138,7 @@ type payloadSetting interface {
 	GetKey() string
 }
 
-func (s *points) set(ctx context.Context, name string, r payloadSetting, overwrite bool) (vectorstore.Result, error) {
+func (s at) set(ctx context.Context, name string, r payloadSetting, overwrite bool) (vectorstore.Result, error) {
 	payload, err := payloadOf(r.GetPayload())
 	if err != nil {
 		return vectorstore.Result{}, err
@@ -142,45 +148,45 @@ func (s *points) set(ctx context.Context, name string, r payloadSetting, overwri
 	}
 	return s.change(r, r.GetPointsSelector(), func(selector vectorstore.Selector) (vectorstore.Result, error) {
 		if overwrite {
-			return s.store.OverwritePayload(ctx, name, selector, payload)
+			return s.Changer.OverwritePayload(ctx, name, selector, payload)
 		}
-		return s.store.SetPayload(ctx, name, selector, payload, r.GetKey())
+		return s.Changer.SetPayload(ctx, name, selector, payload, r.GetKey())
 	})
 }
 
 func (s *points) SetPayload(ctx context.Context, r *qdrant.SetPayloadPoints) (*qdrant.PointsOperationResponse, error) {
 	began := time.Now()
-	result, err := s.set(ctx, r.GetCollectionName(), r, false)
+	result, err := s.now().set(ctx, r.GetCollectionName(), r, false)
 	return answer(began, r, result, err)
 }
 
 func (s *points) OverwritePayload(ctx context.Context, r *qdrant.SetPayloadPoints) (*qdrant.PointsOperationResponse, error) {
 	began := time.Now()
-	result, err := s.set(ctx, r.GetCollectionName(), r, true)
+	result, err := s.now().set(ctx, r.GetCollectionName(), r, true)
 	return answer(began, r, result, err)
 }
 
-func (s *points) unset(ctx context.Context, name string, r keyed, which *qdrant.PointsSelector, keys []string) (vectorstore.Result, error) {
+func (s at) unset(ctx context.Context, name string, r keyed, which *qdrant.PointsSelector, keys []string) (vectorstore.Result, error) {
 	return s.change(r, which, func(selector vectorstore.Selector) (vectorstore.Result, error) {
-		return s.store.DeletePayload(ctx, name, selector, keys)
+		return s.Changer.DeletePayload(ctx, name, selector, keys)
 	})
 }
 
 func (s *points) DeletePayload(ctx context.Context, r *qdrant.DeletePayloadPoints) (*qdrant.PointsOperationResponse, error) {
 	began := time.Now()
-	result, err := s.unset(ctx, r.GetCollectionName(), r, r.GetPointsSelector(), r.GetKeys())
+	result, err := s.now().unset(ctx, r.GetCollectionName(), r, r.GetPointsSelector(), r.GetKeys())
 	return answer(began, r, result, err)
 }
 
-func (s *points) clear(ctx context.Context, name string, r keyed, which *qdrant.PointsSelector) (vectorstore.Result, error) {
+func (s at) clear(ctx context.Context, name string, r keyed, which *qdrant.PointsSelector) (vectorstore.Result, error) {
 	return s.change(r, which, func(selector vectorstore.Selector) (vectorstore.Result, error) {
-		return s.store.ClearPayload(ctx, name, selector)
+		return s.Changer.ClearPayload(ctx, name, selector)
 	})
 }
 
 func (s *points) ClearPayload(ctx context.Context, r *qdrant.ClearPayloadPoints) (*qdrant.PointsOperationResponse, error) {
 	began := time.Now()
-	result, err := s.clear(ctx, r.GetCollectionName(), r, r.GetPoints())
+	result, err := s.now().clear(ctx, r.GetCollectionName(), r, r.GetPoints())
 	return answer(began, r, result, err)
 }
 
@@ -191,7 +197,7 @@ type vectorUpdating interface {
 	GetUpdateFilter() *qdrant.Filter
 }
 
-func (s *points) updateVectors(ctx context.Context, name string, r vectorUpdating) (vectorstore.Result, error) {
+func (s at) updateVectors(ctx context.Context, name string, r vectorUpdating) (vectorstore.Result, error) {
 	if err := oneShard(r); err != nil {
 		return vectorstore.Result{}, err
 	}
@@ -208,31 +214,38 @@ func (s *points) updateVectors(ctx context.Context, name string, r vectorUpdatin
 			return vectorstore.Result{}, err
 		}
 	}
-	return s.store.UpdateVectors(ctx, name, list)
+	return s.Changer.UpdateVectors(ctx, name, list)
 }
 
 func (s *points) UpdateVectors(ctx context.Context, r *qdrant.UpdatePointVectors) (*qdrant.PointsOperationResponse, error) {
 	began := time.Now()
-	result, err := s.updateVectors(ctx, r.GetCollectionName(), r)
+	result, err := s.now().updateVectors(ctx, r.GetCollectionName(), r)
 	return answer(began, r, result, err)
 }
 
-// UpdateBatch carries changes out in order and stops at the first that fails.
+// UpdateBatch carries changes out in order, with one commit, and stops at the
+// first that fails.
 func (s *points) UpdateBatch(ctx context.Context, r *qdrant.UpdateBatchPoints) (*qdrant.UpdateBatchResponse, error) {
 	began := time.Now()
-	out := &qdrant.UpdateBatchResponse{}
+	batch := s.store.NewBatch()
 	for _, operation := range r.GetOperations() {
-		result, err := s.one(ctx, r.GetCollectionName(), operation)
-		if err != nil {
-			return nil, err
+		if _, err := (at{&batch.Changer}).one(ctx, r.GetCollectionName(), operation); err != nil {
+			_, failed := batch.Commit(ctx) // those before it happen all the same
+			return nil, cmp.Or(failed, err)
 		}
+	}
+	result, err := batch.Commit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &qdrant.UpdateBatchResponse{Time: time.Since(began).Seconds()}
+	for range r.GetOperations() {
 		out.Result = append(out.Result, updateResult(result, r.GetWait()))
 	}
-	out.Time = time.Since(began).Seconds()
 	return out, nil
 }
 
-func (s *points) one(ctx context.Context, name string, operation *qdrant.PointsUpdateOperation) (vectorstore.Result, error) {
+func (s at) one(ctx context.Context, name string, operation *qdrant.PointsUpdateOperation) (vectorstore.Result, error) {
 	var everywhere *qdrant.UpsertPoints // has no shard keys
 	switch o := operation.GetOperation().(type) {
 	case *qdrant.PointsUpdateOperation_Upsert:
