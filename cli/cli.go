@@ -115,7 +115,7 @@ func newRoot(term *terminal) *cobra.Command {
 	root.AddCommand(
 		newList(term), newDoctor(term), newSetup(term), newRun(term), newWatch(term), newReport(term),
 		newCompare(term), newGate(term), newTrend(term), newVectors(term), newClaims(term), newClean(term), newSchema(term), newSelftest(term), newCalibrate(term),
-		newRoute(term), newVM(term), newVMInit(), newVMGuest(), newServe(), newCrashChild(), newReap(),
+		newRoute(term), newVM(term), newVMInit(), newVMGuest(), newServe(), newCrashChild(), newTenantChild(), newReap(),
 	)
 	return root
 }

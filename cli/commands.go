@@ -14,8 +14,10 @@ import (
 	"github.com/nexuscore-labs/nexus/bpf"
 	"github.com/nexuscore-labs/nexus/labs"
 	"github.com/nexuscore-labs/nexus/labs/day07"
+	"github.com/nexuscore-labs/nexus/labs/day10"
 	"github.com/nexuscore-labs/nexus/machine"
 	"github.com/nexuscore-labs/nexus/scenarios"
+	"github.com/nexuscore-labs/nexus/systems/projection/tenancy"
 	"github.com/nexuscore-labs/nexus/systems/seglog/crashtest"
 	"github.com/nexuscore-labs/nexus/systems/surreal"
 )
@@ -245,6 +247,21 @@ func newCrashChild() *cobra.Command {
 		DisableFlagParsing: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			if code := crashtest.ChildMain(args); code != exitPass {
+				return verdictError{code}
+			}
+			return nil
+		},
+	}
+}
+
+// newTenantChild is one tenant's process, for the comparison of Day 10.
+func newTenantChild() *cobra.Command {
+	return &cobra.Command{
+		Use:    day10.TenantChildCommand,
+		Hidden: true,
+		Args:   cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if code := tenancy.ChildMain(); code != exitPass {
 				return verdictError{code}
 			}
 			return nil

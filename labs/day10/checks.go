@@ -18,6 +18,9 @@ func checks() []scenarios.Check {
 		{Name: "reload", Doc: "programs replaced and loaders restarted while requests flow", Run: checkReload},
 		{Name: "rebuild", Doc: "rebuilds of a tenant with a long history, from its snapshot", Run: checkRebuild},
 		{Name: "guest", Doc: "starts of the projection guest, and its encoding", Run: checkGuest},
+		{Name: "rollback", Doc: "tenants rolled back to older snapshots while the driver serves them", Run: checkRollback},
+		{Name: "tenants", Doc: "10 to 50,000 tenants in a guest, a goroutine or a process each", Run: checkTenants},
+		{Name: "hostile-guests", Doc: "guests that loop, recurse, trap and eat memory beside an honest one", Run: checkHostileGuests},
 		{Name: "pressure", Doc: "a cache that is too small for what is asked", Run: checkPressure},
 		{Name: "claims-trials", Doc: "claims that the trials decide", Run: checkTrialClaims},
 	}

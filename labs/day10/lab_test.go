@@ -2,6 +2,7 @@ package day10
 
 import (
 	"encoding/binary"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,17 +14,29 @@ import (
 	"github.com/nexuscore-labs/nexus/reports"
 	"github.com/nexuscore-labs/nexus/reports/stats"
 	"github.com/nexuscore-labs/nexus/scenarios"
+	"github.com/nexuscore-labs/nexus/systems/projection/tenancy"
 )
+
+// TestMain lets the test binary be a tenant's process.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == TenantChildCommand {
+		os.Exit(tenancy.ChildMain())
+	}
+	os.Exit(m.Run())
+}
 
 // Sizes that make the experiments small.
 var smallSizes = map[string]map[string]float64{
-	"torn":      {"reads": 200_000, "reads_lesson": 100_000},
-	"program":   {"runs": 1000},
-	"bad-input": {"packets": 3000},
-	"reload":    {"reloads": 3},
-	"rebuild":   {"rebuilds": 10, "events": 2000},
-	"guest":     {"starts": 20},
-	"pressure":  {"slots": 64, "requests": 2000},
+	"torn":           {"reads": 200_000, "reads_lesson": 100_000},
+	"program":        {"runs": 1000},
+	"bad-input":      {"packets": 3000},
+	"reload":         {"reloads": 3},
+	"rebuild":        {"rebuilds": 10, "events": 2000},
+	"guest":          {"starts": 20},
+	"rollback":       {"steps": 40},
+	"tenants":        {"requests": 1000, "tenants": 50, "processes": 2},
+	"hostile-guests": {"guests": 8},
+	"pressure":       {"slots": 64, "requests": 2000},
 }
 
 // trialsMade are a result in which the driver answers nearly all, and aggregation
@@ -54,7 +67,7 @@ func TestChecksJudgeTheirClaims(t *testing.T) {
 		t.Run(check.Name, func(t *testing.T) {
 			found, err := check.Run(t.Context(), scenarios.CheckEnv{
 				Mode: scenarios.ModeQuick, Seed: 10, Dir: t.TempDir(), Params: smallSizes[check.Name],
-				Result: trialsMade(), Progress: func(int, int) {},
+				Result: trialsMade(), Self: os.Args[0], Progress: func(int, int) {},
 			})
 			if err != nil {
 				t.Fatal(err)
