@@ -5,21 +5,11 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/nexuscore-labs/nexus/reports/chart"
 	"github.com/nexuscore-labs/nexus/reports/quantity"
 )
-
-// probeTitles names the kernel probes for people; others show under their own
-// name.
-var probeTitles = map[string]string{
-	"syscall":  "Time in system calls",
-	"runqueue": "Time waiting for a CPU",
-	"offcpu":   "Time off the CPU",
-	"block":    "Block I/O, issue to completion",
-	"uring":    "io_uring operations, submit to completion",
-	"fault":    "Page faults",
-}
 
 // rows of one contender in one heatmap.
 const (
@@ -86,20 +76,26 @@ func (h *KernelHistogram) merge(o KernelHistogram) {
 	h.P50, h.P99, h.Max = h.quantile(0.5), h.quantile(0.99), math.Max(h.Max, o.Max)
 }
 
-// quantile is the upper edge of the bucket that holds the value.
+// quantile is read from the bucket that holds the value: the middle of its
+// integers for a time, its lower edge for a size or a number, so that 4096 bytes
+// show as 4 KiB.
 func (h *KernelHistogram) quantile(q float64) float64 {
 	rank, seen := uint64(math.Ceil(q*float64(h.Count))), uint64(0)
 	for _, b := range h.Buckets {
-		if seen += b.Count; seen >= rank {
-			return b.Hi
+		if seen += b.Count; seen < rank {
+			continue
 		}
+		if h.Unit == "ns" {
+			return b.Lo + max(0, b.Hi-1-b.Lo)/2
+		}
+		return b.Lo
 	}
 	return h.Max
 }
 
+// heatmap is one chart; id is the probe and the unit of its histograms.
 func (v *view) heatmap(id, point string, merged map[string][]KernelHistogram) chart.Chart {
 	var probe, unitName string
-	c := chart.Chart{}
 	shown := map[string][]KernelHistogram{}
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, contender := range v.Contenders {
@@ -108,53 +104,88 @@ func (v *view) heatmap(id, point string, merged map[string][]KernelHistogram) ch
 			limit = heatPeerRowsMax
 		}
 		for _, h := range merged[contender.Name] {
-			if h.Probe+" "+h.Unit != id || h.Count == 0 || len(shown[contender.Name]) == limit {
+			if h.Probe+" "+h.Unit != id || !h.drawn() || len(shown[contender.Name]) == limit {
 				continue
 			}
 			probe, unitName = h.Probe, h.Unit
 			shown[contender.Name] = append(shown[contender.Name], h)
 			for _, b := range h.Buckets {
-				if b.Count > 0 {
+				if b.Count > 0 && !h.isZero(b) {
 					low, high = math.Min(low, math.Max(b.Lo, 1)), math.Max(high, b.Hi)
 				}
 			}
 		}
 	}
 	if low >= high {
-		return c
+		return chart.Chart{}
 	}
-	title := probeTitles[probe]
-	if title == "" {
-		title = probe
-	}
-	unit := quantity.Of(unitName)
-	c = chart.Chart{
-		Name: stem("kernel", probe, unitName), Title: title + ", in the kernel at " + point,
-		Caption: "Darker is more frequent (log scale, per row); rows by total time. Further left is better.",
-		X:       chart.Axis{Label: unitName + " (log)", Unit: unit, Scale: chart.Log},
-		Edges:   logEdges(low, high),
-	}
-	if unitName == "ns" {
-		c.X.Label = "duration (log)"
+	unit, words := quantity.Of(unitName), wordsOf(probe, unitName)
+	c := chart.Chart{
+		Name: stem("kernel", probe, unitName), Title: words.title + ", in the kernel at " + point,
+		Caption: heatCaption(unitName, words.better),
+		X:       chart.Axis{Label: words.axis + " (log) →", Unit: unit, Scale: chart.Log},
+		Edges:   logEdges(unit, low, high),
 	}
 	for _, contender := range v.Contenders {
 		for _, h := range shown[contender.Name] {
 			c.Heat = append(c.Heat, chart.HeatRow{
-				Name: contender.Name + " · " + h.Label, Style: v.styles[contender.Name], Shares: shares(h, c.Edges),
-				Note: fmt.Sprintf("%s × · p50 %s · p99 %s", quantity.Count.Format(float64(h.Count)), unit.Format(h.P50), unit.Format(h.P99)),
+				Name: contender.Name + " · " + h.Label, Style: v.styles[contender.Name], Shares: shares(h, c.Edges), Note: h.note(unit),
 			})
 		}
 	}
 	return c
 }
 
-// logEdges are eight columns per factor of ten.
-func logEdges(low, high float64) []float64 {
-	const perDecade = 8
-	first, last := math.Floor(math.Log10(low)*perDecade), math.Ceil(math.Log10(high)*perDecade)
+// drawn says whether a histogram has anything to show: a flush has no bytes.
+func (h *KernelHistogram) drawn() bool { return h.Count > 0 && (h.Unit == "ns" || h.Sum > 0) }
+
+// note says how many values there are, and where their middle and tail are.
+func (h *KernelHistogram) note(unit quantity.Unit) string {
+	text := fmt.Sprintf("%s × · p50 %s · p99 %s", quantity.Count.Format(float64(h.Count)), unit.Format(h.quantile(0.5)), unit.Format(h.quantile(0.99)))
+	if none := h.zeros(); none > 0 {
+		text += fmt.Sprintf(" · %s of 0, not drawn", quantity.Count.Format(float64(none)))
+	}
+	return text
+}
+
+// isZero is true of a bucket that a logarithmic axis has no place for; of a time
+// it says that it was below the clock's resolution, and is drawn first.
+func (h *KernelHistogram) isZero(b KernelBucket) bool { return h.Unit != "ns" && b.Hi <= 1 }
+
+// zeros counts the values that are not drawn.
+func (h *KernelHistogram) zeros() uint64 {
+	n := uint64(0)
+	for _, b := range h.Buckets {
+		if h.isZero(b) {
+			n += b.Count
+		}
+	}
+	return n
+}
+
+func heatCaption(unitName, better string) string {
+	parts := []string{"Darker is more frequent (log scale, per row); rows by total time."}
+	if unitName != "ns" {
+		parts = []string{"Darker is more frequent (log scale, per row); rows by total. p50 and p99 are the lower edges of their buckets: at most a sixteenth too low."}
+	}
+	if better != "" {
+		parts = append(parts, better)
+	}
+	return strings.Join(parts, " ")
+}
+
+// logEdges are eight columns per factor of ten; of bytes, two per factor of two,
+// so that powers of two are edges.
+func logEdges(unit quantity.Unit, low, high float64) []float64 {
+	base, columns := 10.0, 8.0
+	if unit == quantity.Bytes {
+		base, columns = 2, 2
+	}
+	place := func(v float64) float64 { return math.Log(v) / math.Log(base) * columns }
+	first, last := math.Floor(place(low)+1e-9), math.Ceil(place(high)-1e-9)
 	var edges []float64
 	for i := first; i <= last; i++ {
-		edges = append(edges, math.Pow(10, i/perDecade))
+		edges = append(edges, math.Pow(base, i/columns))
 	}
 	return edges
 }
@@ -163,6 +194,9 @@ func logEdges(low, high float64) []float64 {
 func shares(h KernelHistogram, edges []float64) []float64 {
 	out := make([]float64, len(edges)-1)
 	for _, b := range h.Buckets {
+		if h.isZero(b) {
+			continue
+		}
 		lo, hi := math.Max(b.Lo, edges[0]), math.Max(b.Hi, edges[0]*1.000001)
 		for i := range out {
 			if overlap := math.Min(hi, edges[i+1]) - math.Max(lo, edges[i]); overlap > 0 {

@@ -132,7 +132,7 @@ func (a Axis) round(e extent) extent {
 	}
 	switch a.Scale {
 	case Log:
-		e.low, e.high = roundLog(e.low, e.high)
+		e.low, e.high = a.roundLog(e.low, e.high)
 	case Nines:
 		e.low = 0
 		e.high = 1 - math.Pow(10, math.Floor(math.Log10(1-e.high)*4)/4)
@@ -148,12 +148,15 @@ func (a Axis) round(e extent) extent {
 	return e
 }
 
-// roundLog widens to 1, 2 or 5 times a power of ten, so that the axis begins and
-// ends at a tick and spans at least half a decade.
-func roundLog(low, high float64) (float64, float64) {
+// roundLog widens to 1, 2 or 5 times a power of ten, or for bytes to a power of
+// two, so that the axis begins and ends at a tick and spans at least half a decade.
+func (a Axis) roundLog(low, high float64) (float64, float64) {
 	if high < 3*low {
 		middle := math.Sqrt(high * low)
 		low, high = middle/1.8, middle*1.8
+	}
+	if a.Unit == quantity.Bytes {
+		return math.Exp2(math.Floor(math.Log2(low) + 1e-9)), math.Exp2(math.Ceil(math.Log2(high) - 1e-9))
 	}
 	return step125(low, false), step125(high, true)
 }
@@ -224,6 +227,9 @@ func (a Axis) linearTicks(e extent, count int) []Tick {
 }
 
 func (a Axis) logTicks(e extent, count int) []Tick {
+	if a.Unit == quantity.Bytes {
+		return a.binaryTicks(e, count)
+	}
 	decades := math.Log10(e.high / e.low)
 	labelled := []float64{1}
 	switch {
@@ -248,6 +254,26 @@ func (a Axis) logTicks(e extent, count int) []Tick {
 			}
 			ticks = append(ticks, t)
 		}
+	}
+	return ticks
+}
+
+// binaryTicks are at powers of two; labels are the same factor apart.
+func (a Axis) binaryTicks(e extent, count int) []Tick {
+	first, last := int(math.Ceil(math.Log2(e.low)-1e-9)), int(math.Floor(math.Log2(e.high)+1e-9))
+	every := 1
+	for _, octaves := range []int{2, 5, 10} { // 4, 32, 1024: all have names in binary units
+		if (last-first)/every+1 > count {
+			every = octaves
+		}
+	}
+	var ticks []Tick
+	for k := first; k <= last; k++ {
+		t := Tick{Value: math.Exp2(float64(k))}
+		if k%every == 0 {
+			t.Label = a.Unit.Format(t.Value)
+		}
+		ticks = append(ticks, t)
 	}
 	return ticks
 }

@@ -151,3 +151,28 @@ func parse(t *testing.T, text string) float64 {
 	}
 	return value
 }
+
+// Sizes have ticks at powers of two, never "1000 B" or "9.77 KiB".
+func TestByteTicksArePowersOfTwo(t *testing.T) {
+	for _, c := range []struct {
+		low, high float64
+		count     int
+		want      string
+	}{
+		{1000, 10_000, 9, "512 B|1 KiB|2 KiB|4 KiB|8 KiB|16 KiB"},
+		{512, 1 << 20, 9, "1 KiB|4 KiB|16 KiB|64 KiB|256 KiB|1 MiB"},
+		{1, 1 << 30, 8, "1 B|32 B|1 KiB|32 KiB|1 MiB|32 MiB|1 GiB"},
+		{4096, 4096, 6, "2 KiB|4 KiB|8 KiB"},
+	} {
+		axis := Axis{Unit: quantity.Bytes, Scale: Log}
+		var labels []string
+		for _, tick := range axis.ticks(axis.round(extent{c.low, c.high}), c.count) {
+			if tick.Label != "" {
+				labels = append(labels, tick.Label)
+			}
+		}
+		if got := strings.Join(labels, "|"); got != c.want {
+			t.Errorf("%v to %v in %d: %s, want %s", c.low, c.high, c.count, got, c.want)
+		}
+	}
+}
