@@ -214,13 +214,24 @@ func newClean(term *terminal) *cobra.Command {
 				return errors.Join(err, term.printJSON(report))
 			}
 			if err == nil && len(report.Removed)+len(report.Kept) == 0 && !term.quiet {
-				fmt.Fprintf(term.stdout, "nothing left behind (%d things belong to live runs)\n", report.Live)
+				fmt.Fprintln(term.stdout, nothingLeft(report.Live))
 			}
 			return err
 		},
 	}
 	cmd.Flags().BoolVar(&options.DryRun, "dry-run", false, "only show what would go")
 	return cmd
+}
+
+// nothingLeft says that there is nothing to remove, with what must stay.
+func nothingLeft(live int) string {
+	switch live {
+	case 0:
+		return "nothing left behind"
+	case 1:
+		return "nothing left behind (1 thing belongs to a live run)"
+	}
+	return fmt.Sprintf("nothing left behind (%d things belong to live runs)", live)
 }
 
 func newSchema(term *terminal) *cobra.Command {

@@ -94,6 +94,13 @@ func Setup(ctx context.Context, options SetupOptions) (SetupReport, error) {
 	return s.setup(ctx, options)
 }
 
+func met(needs int) string {
+	if needs == 1 {
+		return "the one need is met"
+	}
+	return fmt.Sprintf("all %d needs are met", needs)
+}
+
 func (s system) setup(ctx context.Context, options SetupOptions) (SetupReport, error) {
 	out := options.Out
 	if out == nil {
@@ -104,7 +111,7 @@ func (s system) setup(ctx context.Context, options SetupOptions) (SetupReport, e
 		return report, err
 	}
 	if len(wanted) == 0 && len(mounts) == 0 {
-		fmt.Fprintf(out, "setup: nothing to install, all %d needs are met\n", len(report.Present))
+		fmt.Fprintln(out, "setup: nothing to install, "+met(len(report.Present)))
 		return report, nil
 	}
 	for _, t := range wanted {

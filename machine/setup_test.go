@@ -319,3 +319,11 @@ func TestAptListsOld(t *testing.T) {
 		}
 	}
 }
+
+func TestMetCountsInWords(t *testing.T) {
+	for needs, want := range map[int]string{1: "the one need is met", 3: "all 3 needs are met"} {
+		if got := met(needs); got != want {
+			t.Errorf("%d: %q, want %q", needs, got, want)
+		}
+	}
+}

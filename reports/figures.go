@@ -3,6 +3,7 @@ package reports
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/nexuscore-labs/nexus/reports/chart"
@@ -44,7 +45,7 @@ func (v *view) figures() []chart.Chart {
 func (v *view) throughputBars(point string) chart.Chart {
 	c := chart.Chart{
 		Name: stem("throughput", point), Title: "Throughput at " + point,
-		Caption: "Verified answers per second: median over trials with its 95% interval (of five trials: 94%). Higher is better.",
+		Caption: "Verified answers per second: median over trials with its " + confidenceWords(v.throughputs(point)) + ". Higher is better.",
 		X:       chart.Axis{Label: "answers per second →", Unit: quantity.PerS, Zero: true},
 	}
 	measured := false
@@ -118,7 +119,7 @@ func (v *view) eachLatency(point string, add func(chart.Line, place)) {
 func (v *view) scaling(over curve) chart.Chart {
 	c := chart.Chart{
 		Name: stem("scaling", over.name), Title: "Throughput by " + words(over.name),
-		Caption: "Median over trials; the band is its 95% interval (of five trials: 94%). Higher is better.",
+		Caption: "Median over trials; the band is its " + confidenceWords(v.throughputs(over.names()...)) + ". Higher is better.",
 		X:       chart.Axis{Label: words(over.name) + " →", Unit: unitOfKey(over.key), Scale: chart.Log},
 		Y:       chart.Axis{Label: "answers per second (log) — higher is better", Unit: quantity.PerS, Scale: chart.Log},
 	}
@@ -143,7 +144,7 @@ func (v *view) scaling(over curve) chart.Chart {
 func (v *view) throughputLatency(over curve) chart.Chart {
 	c := chart.Chart{
 		Name: stem("throughput-latency", over.name), Title: "p99 latency against throughput, by " + words(over.name),
-		Caption: "One dot per sweep point: median over trials; the band is the 95% interval (of five trials: 94%) of the p99. Lower and further right is better.",
+		Caption: "One dot per sweep point: median over trials; the band is the " + confidenceWords(v.throughputs(over.names()...)) + " of the p99. Lower and further right is better.",
 		X:       chart.Axis{Label: "answers per second (log) →", Unit: quantity.PerS, Scale: chart.Log},
 		Y:       chart.Axis{Label: "p99 latency (log) — lower is better", Unit: quantity.Ns, Scale: chart.Log},
 	}
@@ -182,7 +183,7 @@ func (v *view) timelineRate(point string) chart.Chart {
 		return float64(ticks[i].Completed) / (float64(ticks[i].OffsetNs-began) / 1e9)
 	})
 	c.Name, c.Title = stem("timeline-rate", point), "One trial over time at "+point+": answers"
-	c.Caption = "The trial of median throughput of each contender. Higher and steadier is better."
+	c.Caption = "The trial of median throughput of each contender, in the whole intervals of its measured part. Higher and steadier is better."
 	c.Y = chart.Axis{Label: "answers per second — higher is better", Unit: quantity.PerS, Zero: true}
 	return c
 }
@@ -204,21 +205,39 @@ func (v *view) timeline(point string, value func([]Tick, int) float64) chart.Cha
 	c := chart.Chart{X: chart.Axis{Label: "time since the measured part began →", Unit: quantity.Ns, Zero: true}}
 	for _, contender := range v.Contenders {
 		t := v.medianTrial(place{contender.Name, point})
-		if t == nil || len(t.Timeline) < 2 {
+		if t == nil {
+			continue
+		}
+		ticks := t.measuredTicks()
+		if len(ticks) < 2 {
 			continue
 		}
 		l := chart.Line{Name: contender.Name, Style: v.styles[contender.Name]}
-		for i, tick := range t.Timeline {
-			l.X, l.Y = append(l.X, float64(tick.OffsetNs)), append(l.Y, value(t.Timeline, i))
+		for i, tick := range ticks {
+			l.X, l.Y = append(l.X, float64(tick.OffsetNs)), append(l.Y, value(ticks, i))
 		}
 		c.Lines = append(c.Lines, l)
 		if contender.Role == RoleSubject {
 			for _, e := range t.Events {
+				if e.OffsetNs > ticks[len(ticks)-1].OffsetNs {
+					continue
+				}
 				c.Marks = append(c.Marks, chart.Mark{At: float64(e.OffsetNs), Name: e.Name})
 			}
 		}
 	}
 	return c
+}
+
+// measuredTicks are the intervals that lie within the measured part as a whole.
+// The one in which it ended and those in which stragglers came hold a part of an
+// interval's answers: as rates they would show a drop that nothing had.
+func (t *Trial) measuredTicks() []Tick {
+	end := slices.IndexFunc(t.Timeline, func(tick Tick) bool { return tick.OffsetNs > t.ElapsedNs })
+	if end < 0 {
+		return t.Timeline
+	}
+	return t.Timeline[:end]
 }
 
 // unitOfKey reads the unit out of a sweep key's last word.

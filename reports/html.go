@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/nexuscore-labs/nexus/reports/chart"
-	"github.com/nexuscore-labs/nexus/reports/quantity"
 )
 
 //go:embed templates
@@ -90,10 +89,9 @@ func verdictText(v Verdict) string {
 func (v *view) facts() []fact {
 	var facts []fact
 	for _, g := range v.Gates {
-		unit := quantity.Of(g.Unit)
-		f := fact{Doc: g.Doc, Value: unit.FormatPtr(g.Value), Detail: g.where(), Limit: "limit " + compareSign(g.Compare) + " " + unit.Format(g.Limit), Status: status(g.Status)}
+		f := fact{Doc: g.Doc, Value: g.Quantity().FormatPtr(g.Value), Detail: g.where(), Limit: "limit " + g.LimitText(), Status: status(g.Status)}
 		if g.CI != nil {
-			f.Detail = bounds(unit, g.CI) + " " + f.Detail
+			f.Detail = bounds(g.Quantity(), g.CI) + " " + f.Detail
 		}
 		facts = append(facts, f)
 	}

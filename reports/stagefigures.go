@@ -8,6 +8,7 @@ import (
 
 	"github.com/nexuscore-labs/nexus/reports/chart"
 	"github.com/nexuscore-labs/nexus/reports/quantity"
+	"github.com/nexuscore-labs/nexus/reports/stats"
 )
 
 // stageColours are Okabe and Ito's, which colour-blind readers tell apart, and
@@ -82,7 +83,7 @@ func (v *view) stageBars(point string) chart.Chart {
 func (v *view) stageTable(point string) table {
 	t := table{
 		ID: stem("stage-times", point), Title: "Stages of a request at " + point,
-		Note: "Mean time per request in each stage, by band of the latency distribution. “Off” is how far the sum of the explained stages is from what the client saw. “On CPU” holds work for requests that came before; a wait for another thread of the contender is charged with what that thread did.",
+		Note: "Mean time per request in each stage, by band of the latency distribution. “Off” is how far the sum of the explained stages is from what the client saw, over the requests of all trials together; a threshold on it takes each trial by itself, where errors of either sign cannot cancel out. “On CPU” holds work for requests that came before; a wait for another thread of the contender is charged with what that thread did.",
 	}
 	for _, contender := range v.Contenders {
 		p := v.results[place{contender.Name, point}]
@@ -126,7 +127,7 @@ func (v *view) stageLines() []string {
 			if p == nil || p.Stages == nil || p.Stages.Joined == 0 {
 				continue
 			}
-			out = append(out, fmt.Sprintf("%s at %s: %s; %s", contender.Name, point, p.Stages.shares(), p.Stages.offBy()))
+			out = append(out, fmt.Sprintf("%s at %s: %s; %s", contender.Name, point, p.Stages.shares(), v.offBy(place{contender.Name, point})))
 		}
 	}
 	return out
@@ -156,10 +157,31 @@ func (s *StageBreakdown) shares() string {
 	return strings.Join(parts, ", ")
 }
 
-func (s *StageBreakdown) offBy() string {
-	worst := s.ErrorShareMax()
-	if math.IsNaN(worst) {
-		return "a band without any request that could be followed"
+// offBy says how well the stages add up, by the number that a threshold on
+// stages_error_share judges: the median over trials of each trial's worst band.
+// In the requests of all trials together, errors of either sign would cancel out.
+func (v *view) offBy(at place) string {
+	var worst []float64
+	seen := 0
+	for _, t := range v.trials[at] {
+		if t.Stages == nil {
+			continue
+		}
+		seen++
+		if share := t.Stages.ErrorShareMax(); !math.IsNaN(share) {
+			worst = append(worst, share)
+		}
 	}
-	return fmt.Sprintf("the stages add up to what the client saw within %.2g%% in every band", 100*worst)
+	text := "the stages add up to what the client saw within %s in every band"
+	if whole := v.results[at]; seen == 0 && whole != nil && whole.Stages != nil && !math.IsNaN(whole.Stages.ErrorShareMax()) {
+		return fmt.Sprintf(text, quantity.Share.Format(whole.Stages.ErrorShareMax())) + " (all trials together)"
+	}
+	if len(worst) == 0 {
+		return "in each trial a band is without any request that could be followed"
+	}
+	text = fmt.Sprintf(text, quantity.Share.Format(stats.Median(worst)))
+	if len(worst) > 1 {
+		text += fmt.Sprintf(" (median of %d trials)", len(worst))
+	}
+	return text
 }

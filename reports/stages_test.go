@@ -69,3 +69,24 @@ func TestStagesAreShown(t *testing.T) {
 		t.Errorf("draw the stages: %d bytes, %v", len(png), err)
 	}
 }
+
+// The sentence and a threshold on stages_error_share say one number: the median
+// over trials of the worst band, which is no band of all trials together.
+func TestOffByIsWhatAThresholdJudges(t *testing.T) {
+	r := fixture(t, 1, 1)
+	r.Trials = r.Trials[:0:0]
+	for _, explained := range []float64{999, 1001, 998} { // off by 0.1%, 0.1% and 0.2%, together by less
+		one := Trial{Contender: "seglog", Point: "w256", Status: "ok", Stages: breakdownOf(1000, explained, 0, 10, 10)}
+		r.Trials = append(r.Trials, one)
+	}
+	v, err := newView(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := v.offBy(place{"seglog", "w256"}), "the stages add up to what the client saw within 0.1% in every band (median of 3 trials)"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := v.offBy(place{"seglog", "elsewhere"}); !strings.Contains(got, "could be followed") {
+		t.Errorf("without any breakdown: %q", got)
+	}
+}

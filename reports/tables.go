@@ -62,7 +62,7 @@ func status(s string) cell {
 func (v *view) headlineTable(point string) table {
 	t := table{
 		ID: stem("contenders", point), Title: "Contenders at " + point,
-		Note:    "Throughput: verified answers, median over trials with its 95% interval (of five trials: 94%); higher is better. Latency: median over trials, from the intended send time; lower is better.",
+		Note:    "Throughput: verified answers, median over trials with its " + confidenceWords(v.throughputs(point)) + "; higher is better. Latency: median over trials, from the intended send time; lower is better.",
 		Columns: []column{{"contender", false}, {"role", false}, {"throughput ↑", true}, {"p50 ↓", true}, {"p99 ↓", true}, {"p99.9 ↓", true}, {"acknowledges", false}},
 	}
 	for _, c := range v.Contenders {
@@ -92,6 +92,10 @@ func (p *PointResult) throughput() cell {
 	}
 	return c
 }
+
+// overloaded says that the contender could not bear the rate in half or more of
+// its trials: the rule by which thresholds judge.
+func (p *PointResult) overloaded() bool { return p.Overloaded > 0 && 2*p.Overloaded >= p.Trials }
 
 func orAbsent(s string) string {
 	if s == "" {
@@ -132,12 +136,12 @@ func (v *view) billTable(point string) table {
 func thresholdTable(id, title, note string, all []ThresholdResult) table {
 	t := table{ID: id, Title: title, Note: note, Columns: []column{{"threshold", false}, {"verdict", false}, {"measured", true}, {"limit", true}, {"where", false}, {"why", false}}}
 	for _, r := range all {
-		unit := quantity.Of(r.Unit)
+		unit := r.Quantity()
 		measured := interval(unit, r.CI)
 		if r.CI == nil {
 			measured = number(unit, r.Value)
 		}
-		t.Rows = append(t.Rows, []cell{plain(r.ID + ": " + r.Doc), status(r.Status), measured, plain(compareSign(r.Compare) + " " + unit.Format(r.Limit)), plain(r.where()), plain(r.Why)})
+		t.Rows = append(t.Rows, []cell{plain(r.ID + ": " + r.Doc), status(r.Status), measured, plain(r.LimitText()), plain(r.where()), plain(r.Why)})
 	}
 	return t
 }
@@ -181,7 +185,7 @@ func (v *view) oracleTable() table {
 func (v *view) metricTable() table {
 	t := table{ID: "metrics", Title: "Measured beside the trials", Columns: []column{{"what", false}, {"measured", true}, {"by", false}}}
 	for _, m := range v.Metrics {
-		unit := quantity.Of(m.Unit)
+		unit := quantityOf(m.Name, m.Unit)
 		value := cell{Text: unit.Format(m.Value)}
 		if m.CI != nil {
 			value.Text += " " + bounds(unit, m.CI)
@@ -290,13 +294,11 @@ func (v *view) tables() []table {
 func (v *view) summary() []string {
 	var lines []string
 	for _, g := range v.Gates {
-		unit := quantity.Of(g.Unit)
 		doc := strings.TrimSuffix(g.Doc, ".")
-		line := fmt.Sprintf("%s: %s (limit %s %s)", doc, unit.FormatPtr(g.Value), compareSign(g.Compare), unit.Format(g.Limit))
 		if where := g.where(); where != "" {
-			line = fmt.Sprintf("%s (%s): %s (limit %s %s)", doc, where, unit.FormatPtr(g.Value), compareSign(g.Compare), unit.Format(g.Limit))
+			doc += " (" + where + ")"
 		}
-		lines = append(lines, line)
+		lines = append(lines, fmt.Sprintf("%s: %s (limit %s)", doc, g.Quantity().FormatPtr(g.Value), g.LimitText()))
 	}
 	return lines
 }

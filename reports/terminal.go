@@ -202,6 +202,7 @@ func (t *terminal) contenders(v *view, point string) {
 		rows = append(rows, row)
 	}
 	t.table(header, rows, map[int]bool{1: true, 2: true, 3: true, 4: p999})
+	t.seldomOverloaded(v, point)
 }
 
 func (t *terminal) contenderName(c ContenderResult, role bool) string {
@@ -213,10 +214,20 @@ func (t *terminal) contenderName(c ContenderResult, role bool) string {
 }
 
 func overloadMark(p *PointResult) string {
-	if p.Overloaded == 0 {
+	if !p.overloaded() {
 		return ""
 	}
 	return " overloaded"
+}
+
+// seldomOverloaded says which contenders could not bear the rate in some trials,
+// in too few to call the point itself overloaded.
+func (t *terminal) seldomOverloaded(v *view, point string) {
+	for _, c := range v.Contenders {
+		if p := v.results[place{c.Name, point}]; p != nil && p.Overloaded > 0 && !p.overloaded() {
+			t.wrapped("", fmt.Sprintf("%s was overloaded in %d of %s", c.Name, p.Overloaded, quantity.Counted(p.Trials, "trial")))
+		}
+	}
 }
 
 func ratesOf(p *PointResult, p999 bool) []any {
@@ -260,12 +271,11 @@ func (t *terminal) thresholds(class string, all []ThresholdResult) {
 	t.line("")
 	var rows []pretty.Row
 	for _, r := range all {
-		unit := quantity.Of(r.Unit)
 		mark := statusMarks[r.Status]
 		if t.width >= widthForWords {
 			mark += " " + strings.ReplaceAll(r.Status, "_", " ")
 		}
-		rows = append(rows, pretty.Row{t.paint(statusColour(r.Status), mark), r.ID, unit.FormatPtr(r.Value), compareSign(r.Compare) + " " + unit.Format(r.Limit)})
+		rows = append(rows, pretty.Row{t.paint(statusColour(r.Status), mark), r.ID, r.Quantity().FormatPtr(r.Value), r.LimitText()})
 	}
 	t.table(pretty.Row{class, "", "measured", "limit"}, rows, map[int]bool{2: true, 3: true})
 }

@@ -3,6 +3,8 @@ package reports
 import (
 	"fmt"
 	"strings"
+
+	"github.com/nexuscore-labs/nexus/reports/quantity"
 )
 
 // warningsMax bounds what AllWarnings lists: past it a reader learns nothing.
@@ -39,7 +41,7 @@ func (r *Result) AllWarnings() []string {
 		all = append(all, fmt.Sprintf("%s (%s)", g.text, trialPlaces(g.trials, g.where)))
 	}
 	if more := len(all) - warningsMax; more > 0 {
-		all = append(all[:warningsMax], fmt.Sprintf("%d more warnings, each in its trial in result.json", more))
+		all = append(all[:warningsMax], quantity.Counted(more, "more warning")+", each in its trial in result.json")
 	}
 	return all
 }
@@ -57,7 +59,7 @@ func trialPlaces(trials int, where []string) string {
 	}
 	text := strings.Join(distinct[:min(named, len(distinct))], ", ")
 	if more := len(distinct) - named; more > 0 {
-		text += fmt.Sprintf(" and %d more places", more)
+		text += " and " + quantity.Counted(more, "more place")
 	}
 	if trials == 1 {
 		return text

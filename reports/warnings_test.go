@@ -58,3 +58,11 @@ func TestWarningsAreBounded(t *testing.T) {
 		t.Errorf("%d warnings, the last is %q", len(got), got[len(got)-1])
 	}
 }
+
+func TestTrialPlacesCountInWords(t *testing.T) {
+	for places, want := range map[int]string{2: "5 trials: a, b", 3: "5 trials: a, b and 1 more place", 4: "5 trials: a, b and 2 more places"} {
+		if got := trialPlaces(5, []string{"a", "b", "c", "d"}[:places]); got != want {
+			t.Errorf("%d places: %q, want %q", places, got, want)
+		}
+	}
+}

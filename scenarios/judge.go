@@ -136,20 +136,32 @@ func (e *evidence) coverage(t *Threshold) string {
 
 // judgePeers limits the ratio to every peer that was planned at the point and
 // returns the hardest one: a threshold is passed when it is passed against all.
+// Where none was measured, no single one is the hardest.
 func (e *evidence) judgePeers(t *Threshold) reports.ThresholdResult {
 	point := e.scenario.point(t.Point)
 	var hardest *reports.ThresholdResult
+	var unmeasured []string
+	measured := false
 	for _, peer := range e.peers {
 		if point == nil || !contains(point.Contenders, peer) {
 			continue
 		}
 		r := e.judgeTrials(t, peer)
+		measured = measured || r.Status != statusNotMeasured
+		if !contains(unmeasured, r.Why) {
+			unmeasured = append(unmeasured, r.Why)
+		}
 		if hardest == nil || harder(t.Compare, &r, hardest) {
 			hardest = &r
 		}
 	}
 	if hardest == nil {
 		return notMeasured("no peer runs at %s", t.Point)
+	}
+	if !measured {
+		out := notMeasured("%s", strings.Join(unmeasured, "; "))
+		out.Against = peersWord
+		return out
 	}
 	return *hardest
 }
@@ -249,16 +261,16 @@ func decide(t *Threshold, value float64, ci *reports.Interval) reports.Threshold
 	default:
 		return notMeasured("comparison %q is unknown", t.Compare)
 	}
-	out := reports.ThresholdResult{Value: &value, CI: ci}
+	out := reports.ThresholdResult{Value: &value, CI: ci, Metric: t.Metric, Unit: t.Unit, Compare: t.Compare, Limit: t.Limit}
 	switch {
 	case good:
 		out.Status = statusPass
 	case bad:
 		out.Status = statusFail
-		out.Why = fmt.Sprintf("%.6g is not %s %.6g", value, t.Compare, t.Limit)
+		out.Why = out.WhyNot()
 	default:
 		out.Status = statusInconclusive
-		out.Why = fmt.Sprintf("the interval [%.6g, %.6g] holds the limit %.6g", lo, hi, t.Limit)
+		out.Why = out.WhyUnsettled()
 	}
 	return out
 }

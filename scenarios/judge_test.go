@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/nexuscore-labs/nexus/reports"
@@ -97,9 +98,33 @@ func TestJudgePeers(t *testing.T) {
 	if r := e.judge(&threshold); r.Status != statusNotMeasured || r.Against != "y" {
 		t.Errorf("a peer without trials: %s against %s", r.Status, r.Against)
 	}
+	e.board.cell("x", "p").byRound = nil
+	if r := e.judge(&threshold); r.Status != statusNotMeasured || r.Against != peersWord || !strings.Contains(r.Why, "x has no") || !strings.Contains(r.Why, "y has no") {
+		t.Errorf("no peer has trials: %s against %s because %s", r.Status, r.Against, r.Why)
+	}
 	e.peers = nil
 	if r := e.judge(&threshold); r.Status != statusNotMeasured {
 		t.Errorf("no peers: %s", r.Status)
+	}
+}
+
+// Reasons have the threshold's unit, three digits, and the limit as it is shown.
+func TestWhyIsForPeople(t *testing.T) {
+	for _, c := range []struct {
+		threshold Threshold
+		value     float64
+		ci        *reports.Interval
+		want      string
+	}{
+		{Threshold{Metric: "latency_p99_ns", Compare: "<=", Limit: 1e6, Unit: "ns"}, 18_395_100, nil, "18.4 ms is not ≤ 1 ms"},
+		{Threshold{Metric: "throughput_per_s", Against: "a", Compare: ">=", Limit: 20, Unit: "ratio"}, 9,
+			&reports.Interval{Center: 9, Lo: 0.355697, Hi: 30.7545, N: 5, Confidence: 0.95}, "the interval [0.356× to 30.8×] holds the limit 20×"},
+		{Threshold{Metric: "stages_error_share", Compare: "<=", Limit: 0.05, Unit: "ratio"}, 0.0613, nil, "6.13% is not ≤ 5%"},
+		{Threshold{Metric: "oracle_lost", Compare: "==", Limit: 0, Unit: "count"}, 3, nil, "3 is not = 0"},
+	} {
+		if got := decide(&c.threshold, c.value, c.ci); got.Why != c.want {
+			t.Errorf("%s: %q, want %q", c.threshold.Metric, got.Why, c.want)
+		}
 	}
 }
 

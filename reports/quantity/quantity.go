@@ -72,6 +72,14 @@ func (u Unit) Format(value float64) string {
 	return scaled(value, 1000, "", "", decimal) + " " + string(u)
 }
 
+// Counted is n with its noun, which takes an s unless n is 1.
+func Counted(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
+}
+
 // FormatPtr is Format of a number that may be absent.
 func (u Unit) FormatPtr(value *float64) string {
 	if value == nil {

@@ -35,3 +35,11 @@ func TestOfKeepsUnknownUnits(t *testing.T) {
 		}
 	}
 }
+
+func TestCounted(t *testing.T) {
+	for n, want := range map[int]string{0: "0 trials", 1: "1 trial", 8: "8 trials"} {
+		if got := Counted(n, "trial"); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
