@@ -18,8 +18,12 @@ func (x *fieldIndex) values(payload Payload, f func(any)) {
 	x.key.values(&candidate{payload: map[string]any(payload)}, func(v any) bool {
 		var ok bool
 		switch x.kind {
-		case IndexKeyword:
+		case IndexKeyword, IndexUUID:
 			_, ok = v.(string)
+		case IndexFloat, IndexDatetime:
+			_, ok = orderValue(v)
+			_, text := v.(string)
+			ok = ok && text == (x.kind == IndexDatetime)
 		case IndexInteger:
 			_, ok = v.(int64)
 		case IndexBool:
@@ -68,7 +72,7 @@ func (x *fieldIndex) lookup(m Match) (sets []map[uint32]struct{}, total int, ok 
 	for _, v := range m.Any {
 		switch v.(type) {
 		case string:
-			ok = x.kind == IndexKeyword
+			ok = x.kind == IndexKeyword || x.kind == IndexUUID
 		case int64:
 			ok = x.kind == IndexInteger
 		case bool:

@@ -48,13 +48,17 @@ type CollectionConfig struct {
 // about a millisecond.
 const DefaultIndexFromBytes = 10 << 20
 
-// IndexType is which values of a payload key an index holds.
+// IndexType is which values of a payload key an index holds. Filters on ranges
+// are not looked up: for IndexFloat and IndexDatetime points are only counted.
 type IndexType uint8
 
 const (
 	IndexKeyword IndexType = iota // strings
 	IndexInteger
 	IndexBool
+	IndexUUID     // strings
+	IndexFloat    // numbers
+	IndexDatetime // RFC 3339 strings
 	indexTypes
 )
 

@@ -127,7 +127,8 @@ func (c *collection) collect(best *nearest, q Search) error {
 	}
 	best.hits = hits
 	for _, at := range c.tail {
-		if accept(at) && !slices.ContainsFunc(hits, func(h hnsw.Hit) bool { return int64(at) == c.moving && h.Slot == at }) {
+		// Only the slot that is on its way may have been found in the graph as well.
+		if accept(at) && (int64(at) != c.moving || !slices.ContainsFunc(hits, func(h hnsw.Hit) bool { return h.Slot == at })) {
 			best.add(at)
 		}
 	}

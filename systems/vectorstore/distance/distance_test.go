@@ -122,6 +122,15 @@ func TestWiden(t *testing.T) {
 	}
 }
 
+// Prefetching is a hint: any address will do.
+func TestPrefetch(t *testing.T) {
+	for _, k := range implementations(t) {
+		use(t, k)
+		Prefetch(nil, 200)
+		Prefetch(unsafe.Pointer(&k), 0)
+	}
+}
+
 func TestNotANumberStaysVisible(t *testing.T) {
 	for _, k := range implementations(t) {
 		use(t, k)

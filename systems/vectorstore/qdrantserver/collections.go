@@ -178,9 +178,12 @@ func (s *collections) CollectionExists(_ context.Context, r *qdrant.CollectionEx
 }
 
 var schemaTypes = map[vectorstore.IndexType]qdrant.PayloadSchemaType{
-	vectorstore.IndexKeyword: qdrant.PayloadSchemaType_Keyword,
-	vectorstore.IndexInteger: qdrant.PayloadSchemaType_Integer,
-	vectorstore.IndexBool:    qdrant.PayloadSchemaType_Bool,
+	vectorstore.IndexKeyword:  qdrant.PayloadSchemaType_Keyword,
+	vectorstore.IndexInteger:  qdrant.PayloadSchemaType_Integer,
+	vectorstore.IndexBool:     qdrant.PayloadSchemaType_Bool,
+	vectorstore.IndexUUID:     qdrant.PayloadSchemaType_Uuid,
+	vectorstore.IndexFloat:    qdrant.PayloadSchemaType_Float,
+	vectorstore.IndexDatetime: qdrant.PayloadSchemaType_Datetime,
 }
 
 func (s *collections) Get(_ context.Context, r *qdrant.GetCollectionInfoRequest) (*qdrant.GetCollectionInfoResponse, error) {

@@ -130,10 +130,15 @@ func TestFilters(t *testing.T) {
 		name := cities(t, client)
 		for _, indexed := range []bool{false, true} {
 			if indexed {
-				for field, kind := range map[string]qdrant.FieldType{"city": qdrant.FieldType_FieldTypeKeyword, "n": qdrant.FieldType_FieldTypeInteger, "ok": qdrant.FieldType_FieldTypeBool} {
+				for field, kind := range map[string]qdrant.FieldType{"city": qdrant.FieldType_FieldTypeKeyword, "n": qdrant.FieldType_FieldTypeInteger, "ok": qdrant.FieldType_FieldTypeBool, "price": qdrant.FieldType_FieldTypeFloat, "at": qdrant.FieldType_FieldTypeDatetime} {
 					_, err := client.CreateFieldIndex(ctx, &qdrant.CreateFieldIndexCollection{CollectionName: name, FieldName: field, FieldType: &kind, Wait: qdrant.PtrOf(true)})
 					must(t, err)
 				}
+			}
+			info, err := client.GetCollectionInfo(ctx, name)
+			must(t, err)
+			if got := info.GetPayloadSchema()["at"].GetPoints(); indexed && got != 2 {
+				t.Errorf("%d points in the index of times", got)
 			}
 			for _, test := range tests {
 				if got := scroll(t, client, name, test.filter); !slices.Equal(got, test.want) {

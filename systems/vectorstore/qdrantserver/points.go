@@ -274,9 +274,12 @@ func (s at) one(ctx context.Context, name string, operation *qdrant.PointsUpdate
 }
 
 var fieldTypes = map[qdrant.FieldType]vectorstore.IndexType{
-	qdrant.FieldType_FieldTypeKeyword: vectorstore.IndexKeyword,
-	qdrant.FieldType_FieldTypeInteger: vectorstore.IndexInteger,
-	qdrant.FieldType_FieldTypeBool:    vectorstore.IndexBool,
+	qdrant.FieldType_FieldTypeKeyword:  vectorstore.IndexKeyword,
+	qdrant.FieldType_FieldTypeInteger:  vectorstore.IndexInteger,
+	qdrant.FieldType_FieldTypeBool:     vectorstore.IndexBool,
+	qdrant.FieldType_FieldTypeUuid:     vectorstore.IndexUUID,
+	qdrant.FieldType_FieldTypeFloat:    vectorstore.IndexFloat,
+	qdrant.FieldType_FieldTypeDatetime: vectorstore.IndexDatetime,
 }
 
 func (s *points) CreateFieldIndex(ctx context.Context, r *qdrant.CreateFieldIndexCollection) (*qdrant.PointsOperationResponse, error) {
