@@ -1,9 +1,12 @@
+//go:build !wasip1
+
 package projection
 
 import (
 	"context"
 	_ "embed"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/nexuscore-labs/nexus/components/host"
@@ -44,7 +47,7 @@ func NewEngine(ctx context.Context, runtime *host.Runtime, poolSize int) (*Engin
 	if err != nil {
 		return nil, fmt.Errorf("compile projection guest: %w", err)
 	}
-	pool, err := host.NewPool(module, poolSize, exportRealloc, exportApply)
+	pool, err := host.NewPool(module, poolSize, exportRealloc, exportApply, exportEncode)
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +63,10 @@ func (e *Engine) Close() error { return e.pool.Close(context.Background()) }
 // Guest is a Folder in an instance of its own. After an error other than
 // ErrRange and ErrState the instance is dead: close it and start another.
 type Guest struct {
-	instance       *host.Instance
-	realloc, apply *host.Func
-	encode         *host.Func // looked up by the first Encode
-	stack          [4]uint64
+	instance *host.Instance
+	// Each host.Func has a stack of its own: only those of the hot path are kept.
+	realloc, apply, encode *host.Func
+	stack                  [4]uint64
 }
 
 var _ Folder = (*Guest)(nil)
@@ -75,12 +78,13 @@ func (e *Engine) Start(ctx context.Context) (*Guest, error) {
 		return nil, fmt.Errorf("start projection guest: %w", err)
 	}
 	g := &Guest{instance: instance}
-	if g.realloc, err = instance.Func(exportRealloc); err == nil {
-		g.apply, err = instance.Func(exportApply)
-	}
-	if err != nil {
-		instance.Close(ctx)
-		return nil, err
+	for _, export := range []struct {
+		name string
+		fn   **host.Func
+	}{{exportRealloc, &g.realloc}, {exportApply, &g.apply}, {exportEncode, &g.encode}} {
+		if *export.fn, err = instance.Func(export.name); err != nil {
+			return nil, errors.Join(err, instance.Close(ctx))
+		}
 	}
 	return g, nil
 }
@@ -178,13 +182,6 @@ func (g *Guest) Encode(dst []byte, view View) ([]byte, error) {
 	counts := uint64(0)
 	if view.Counts {
 		counts = 1
-	}
-	if g.encode == nil {
-		fn, err := g.instance.Func(exportEncode)
-		if err != nil {
-			return dst, err
-		}
-		g.encode = fn
 	}
 	if err := g.call(g.encode, view.Version, counts, uint64(view.Top), uint64(view.Recent)); err != nil {
 		return dst, err
