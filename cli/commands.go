@@ -181,7 +181,7 @@ func newSetup(term *terminal) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				options.Needs = lab.Needs
+				options.Needs = slices.Concat(lab.Needs, lab.Tools)
 			}
 			report, err := machine.Setup(cmd.Context(), options)
 			if err == nil && !dryRun && slices.Contains(wanted, machine.ForCDC) {

@@ -16,6 +16,7 @@ type Lab struct {
 	Question string   // the one sentence that the report answers
 	Scenario string   // path of the scenario file that runs by default, from the repository's root
 	Needs    []string // capability ids that machine.Probe knows; missing ones end the run with exit code 3
+	Tools    []string // capability ids of programs that some contenders start: setup installs them too
 
 	Contenders []Contender
 

@@ -38,6 +38,11 @@ func (e *End) bringUp() error {
 		if err := plainPackets(e.Interface); err != nil {
 			return err
 		}
+		// What a sender hands over in runs (UDP_SEGMENT) crosses packet by packet, as
+		// it would arrive from a wire.
+		if err := netlink.LinkSetGSOMaxSegs(link, 1); err != nil {
+			return fmt.Errorf("keep runs of packets apart: %w", err)
+		}
 		if err := netlink.LinkSetUp(link); err != nil {
 			return fmt.Errorf("bring the interface up: %w", err)
 		}

@@ -22,6 +22,7 @@ func Lab() *scenarios.Lab {
 		Question:   "Does a read answered in the network driver cost a fifth of one that a server in user space answers?",
 		Scenario:   "scenarios/day10/reads.yaml",
 		Needs:      []string{"io_uring"},
+		Tools:      []string{"tool.redis", "tool.postgres"},
 		Contenders: contenders(),
 		Source:     newTrialSource,
 		Verify:     verifyTrial,

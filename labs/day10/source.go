@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -58,7 +59,7 @@ func shape(params map[string]string, tenants int) (dataset, []uint32, error) {
 type source struct {
 	expected *expected
 	codec    string
-	padded   bool
+	lens     []int // of requests' bodies, by projection
 	readers  []reader
 }
 
@@ -71,14 +72,15 @@ type reader struct {
 	checked              uint64
 }
 
-// bodyLenUsual is how long padded requests' bodies are, in bytes, at least: a
-// client can't know how long its answer will be.
-func bodyLenUsual(e *expected) int {
-	longest := 0
+// bodyLens are how long padded requests' bodies are, in bytes, by projection: a
+// reader knows how long answers were so far, not how long the next one will be, so
+// it takes the longest of any tenant.
+func bodyLens(e *expected) []int {
+	longest := make([]int, len(e.projections))
 	for _, tenant := range e.answers {
-		for _, projection := range tenant {
+		for i, projection := range tenant {
 			for _, body := range projection {
-				longest = max(longest, len(body))
+				longest[i] = max(longest[i], len(body))
 			}
 		}
 	}
@@ -95,14 +97,14 @@ func newTrialSource(spec scenarios.TrialSpec) (loadgen.Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &source{expected: e, codec: w.Codec, padded: spec.Contender == nameXDP, readers: make([]reader, spec.Point.Writers)}
-	length := 4
-	if s.padded {
-		length = bodyLenUsual(e)
+	s := &source{expected: e, codec: w.Codec, readers: make([]reader, spec.Point.Writers)}
+	s.lens = slices.Repeat([]int{4}, len(projections))
+	if spec.Contender == nameXDP {
+		s.lens = bodyLens(e)
 	}
 	for i := range s.readers {
 		r := &s.readers[i]
-		r.body = make([]byte, length)
+		r.body = make([]byte, slices.Max(s.lens))
 		r.newest = make([]int, d.tenants*len(projections))
 		if r.tenants, err = keys.New(w.Popularity.Kind, uint64(w.Tenants), w.Popularity.Skew, spec.Seed, uint64(2*i)); err != nil {
 			return nil, err
@@ -129,7 +131,7 @@ func (s *source) Next(stream uint32, op *loadgen.Op) {
 	}
 	op.Kind, op.Unchecked = uint8(frame.KindGet), true
 	binary.LittleEndian.PutUint32(r.body, number)
-	op.Body = r.body
+	op.Body = r.body[:s.lens[at]]
 }
 
 // redisKey names a tenant's projection.
