@@ -1,7 +1,6 @@
 package reports
 
 import (
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -10,37 +9,6 @@ import (
 	"github.com/nexuscore-labs/nexus/reports/quantity"
 	"github.com/nexuscore-labs/nexus/reports/stats"
 )
-
-// figures are all charts of a result, in the order of reading. Charts without
-// anything measured are left out.
-func (v *view) figures() []chart.Chart {
-	var all []chart.Chart
-	for _, point := range v.headlines() {
-		all = append(all, v.throughputBars(point), v.percentileCurve(point), v.cdf(point))
-	}
-	for _, c := range v.curves() {
-		all = append(all, v.scaling(c), v.throughputLatency(c))
-	}
-	for _, point := range v.headlines() {
-		all = append(all, v.timelineRate(point), v.timelineP99(point))
-	}
-	for _, point := range v.staged() {
-		all = append(all, v.stageBars(point))
-	}
-	all = append(all, v.heatmaps()...)
-	var drawn []chart.Chart
-	used := map[string]int{}
-	for _, c := range all {
-		if c.Empty() {
-			continue
-		}
-		if used[c.Name]++; used[c.Name] > 1 {
-			c.Name = fmt.Sprintf("%s-%d", c.Name, used[c.Name]) // two sweeps over the same thing
-		}
-		drawn = append(drawn, c)
-	}
-	return drawn
-}
 
 func (v *view) throughputBars(point string) chart.Chart {
 	c := chart.Chart{

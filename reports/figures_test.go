@@ -75,3 +75,52 @@ func TestSummarySaysHowOftenOverloaded(t *testing.T) {
 		}
 	}
 }
+
+// Where the run says that no rate is the contender's, none is drawn.
+func TestNoSpeedChartsWhereTheGeneratorLimits(t *testing.T) {
+	for _, limits := range []bool{false, true} {
+		r := fixture(t, 1, 1)
+		if limits {
+			r.Warnings = []string{GeneratorLimitsWarning}
+		}
+		v, err := newView(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		speeds, others := 0, 0
+		for _, c := range v.figures() {
+			if strings.HasPrefix(c.Name, "kernel") || strings.HasPrefix(c.Name, "stages") {
+				others++
+			} else {
+				speeds++
+			}
+		}
+		if (speeds == 0) != limits || others == 0 {
+			t.Errorf("generator limits %v: %d charts of speed, %d others", limits, speeds, others)
+		}
+		if note := v.headlineTable("w256").Note; strings.Contains(note, "higher is better") == limits {
+			t.Errorf("generator limits %v: the table says %q", limits, note)
+		}
+	}
+}
+
+// A stage in which nobody spent any time has no column.
+func TestStageTableLeavesOutEmptyStages(t *testing.T) {
+	r := fixture(t, 1, 1)
+	r.Points[0].Stages = breakdownOf(1000, 1000, 0, 10, 10)
+	v, err := newView(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := v.stageTable(r.Points[0].Point)
+	var names []string
+	for _, c := range got.Columns {
+		names = append(names, c.Name)
+	}
+	if want := "contender|band|requests|joined|client saw|on CPU|off"; strings.Join(names, "|") != want {
+		t.Errorf("columns %q, want %q", names, want)
+	}
+	if len(got.Rows) == 0 || len(got.Rows[0]) != len(got.Columns) {
+		t.Errorf("rows %v", got.Rows)
+	}
+}

@@ -20,7 +20,7 @@ type page struct {
 	Heading, Kicker, VerdictText string
 	Facts                        []fact
 	Headlines, Tables            []table
-	Figures                      []chart.Chart
+	Groups                       []figureGroup
 }
 
 // fact is one gate as a headline figure.
@@ -32,7 +32,7 @@ type fact struct {
 func (v *view) htmlText() ([]byte, error) {
 	p := page{
 		Result: v.Result, Heading: v.heading(), Kicker: v.kicker(), VerdictText: verdictText(v.Verdict),
-		Facts: v.facts(), Tables: v.tables(), Figures: v.figures(),
+		Facts: v.facts(), Tables: v.tables(), Groups: v.figureGroups(),
 	}
 	for _, point := range v.headlines() {
 		p.Headlines = append(p.Headlines, v.headlineTable(point))

@@ -64,6 +64,9 @@ func markdownTable(out *bytes.Buffer, t table) {
 	if t.Note != "" {
 		fmt.Fprintf(out, "%s\n\n", markdownText(t.Note))
 	}
+	if t.Code != "" {
+		fmt.Fprintf(out, "```\n%s\n```\n\n", t.Code)
+	}
 	for _, c := range t.Columns {
 		fmt.Fprintf(out, "| %s ", markdownText(c.Name))
 	}

@@ -150,6 +150,10 @@ const EmulatedHypervisor = "qemu-emulated"
 // EmulatedWarning is what every report of such a machine says.
 const EmulatedWarning = "the processor is emulated by software (QEMU TCG): answers and counts hold, and no speed of this run can be compared with any other"
 
+// GeneratorLimitsWarning is what the report of a run says whose scenario lets the
+// generator be the bottleneck. Charts of speed are left out of it.
+const GeneratorLimitsWarning = "the scenario lets the generator be the bottleneck: no rate of this run is the contender's"
+
 // Emulated reports whether the machine's processor is software.
 func (e *Environment) Emulated() bool { return strings.HasPrefix(e.Virtual, EmulatedHypervisor) }
 

@@ -83,8 +83,9 @@ func (v *view) stageBars(point string) chart.Chart {
 func (v *view) stageTable(point string) table {
 	t := table{
 		ID: stem("stage-times", point), Title: "Stages of a request at " + point,
-		Note: "Mean time per request in each stage, by band of the latency distribution. “Off” is how far the sum of the explained stages is from what the client saw, over the requests of all trials together; a threshold on it takes each trial by itself, where errors of either sign cannot cancel out. “On CPU” holds work for requests that came before; a wait for another thread of the contender is charged with what that thread did.",
+		Note: "Mean time per request in each stage, by band of the latency distribution. “Off” is how far the sum of the explained stages is from what the client saw, over the requests of all trials together; a threshold on it takes each trial by itself, where errors of either sign cannot cancel out. “On CPU” holds work for requests that came before; a wait for another thread of the contender is charged with what that thread did. Stages in which nobody spent any time are left out.",
 	}
+	taken := v.stagesTaken(point)
 	for _, contender := range v.Contenders {
 		p := v.results[place{contender.Name, point}]
 		if p == nil || p.Stages == nil {
@@ -95,7 +96,9 @@ func (v *view) stageTable(point string) table {
 			if len(t.Columns) == 0 {
 				t.Columns = []column{{"contender", false}, {"band", false}, {"requests", true}, {"joined", true}, {"client saw", true}}
 				for _, s := range band.Stages {
-					t.Columns = append(t.Columns, column{s.Name, true})
+					if taken[s.Name] {
+						t.Columns = append(t.Columns, column{s.Name, true})
+					}
 				}
 				t.Columns = append(t.Columns, column{"off", true})
 			}
@@ -106,6 +109,9 @@ func (v *view) stageTable(point string) table {
 				row[3] = number(quantity.Share, &share)
 			}
 			for k := range band.Stages {
+				if !taken[band.Stages[k].Name] {
+					continue
+				}
 				ns := &band.Stages[k].MeanNs
 				if band.Joined == 0 {
 					ns = nil
@@ -116,6 +122,23 @@ func (v *view) stageTable(point string) table {
 		}
 	}
 	return t
+}
+
+// stagesTaken are the stages that took any contender any time at a point.
+func (v *view) stagesTaken(point string) map[string]bool {
+	taken := map[string]bool{}
+	for _, contender := range v.Contenders {
+		p := v.results[place{contender.Name, point}]
+		if p == nil || p.Stages == nil {
+			continue
+		}
+		for i := range p.Stages.Bands {
+			for _, s := range p.Stages.Bands[i].Stages {
+				taken[s.Name] = taken[s.Name] || s.MeanNs != 0
+			}
+		}
+	}
+	return taken
 }
 
 // stageLines say in a line per contender where the time of its requests went.

@@ -15,9 +15,16 @@ type table struct {
 	ID      string
 	Title   string
 	Note    string
+	Code    string // a command, under the note
 	Columns []column
 	Rows    [][]cell
 }
+
+// denseColumns is from where on a table is set narrower.
+const denseColumns = 13
+
+// Dense says that the table has too many columns for a page's usual spacing.
+func (t table) Dense() bool { return len(t.Columns) >= denseColumns }
 
 type column struct {
 	Name    string
@@ -64,6 +71,9 @@ func (v *view) headlineTable(point string) table {
 		ID: stem("contenders", point), Title: "Contenders at " + point,
 		Note:    "Throughput: verified answers, median over trials with its " + confidenceWords(v.throughputs(point)) + "; higher is better. Latency: median over trials, from the intended send time; lower is better.",
 		Columns: []column{{"contender", false}, {"role", false}, {"throughput ↑", true}, {"p50 ↓", true}, {"p99 ↓", true}, {"p99.9 ↓", true}, {"acknowledges", false}},
+	}
+	if v.generatorLimits() {
+		t.Note = "No rate or latency here is the contender's: the scenario lets the generator be the bottleneck."
 	}
 	for _, c := range v.Contenders {
 		p := v.results[place{c.Name, point}]
@@ -163,15 +173,6 @@ func (r *ThresholdResult) where() string {
 		parts = append(parts, "at "+r.Point)
 	}
 	return strings.Join(parts, " ")
-}
-
-func (v *view) claimTable() table {
-	t := table{ID: "claims", Title: "Claims of the lesson", Note: "Each statement that can be checked, what came out here, and the command that checks it.",
-		Columns: []column{{"statement", false}, {"verdict", false}, {"evidence", false}, {"command", false}}}
-	for _, c := range v.Claims {
-		t.Rows = append(t.Rows, []cell{plain(c.Statement), status(c.Verdict), plain(c.Evidence), {c.Command, "code"}})
-	}
-	return t
 }
 
 func (v *view) oracleTable() table {

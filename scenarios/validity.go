@@ -1,6 +1,10 @@
 package scenarios
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/nexuscore-labs/nexus/reports"
+)
 
 // What may disturb a trial at most; docs/MEASURING.md has the reasons.
 const (
@@ -68,7 +72,7 @@ func (v *Validity) loosened() []string {
 		}
 	}
 	if limit := v.generatorBusyMax(); limit > 1 {
-		out = append(out, "the scenario lets the generator be the bottleneck: no rate of this run is the contender's")
+		out = append(out, reports.GeneratorLimitsWarning)
 	}
 	return out
 }
