@@ -22,7 +22,12 @@ func newTestGuests(t testing.TB, memoryLenMax int) *Guests {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { runtime.Close(ctx) })
-	guests, err := NewGuests(ctx, runtime, memoryLenMax, 2)
+	return newVisitedGuests(t, runtime, VisitedBitmap, memoryLenMax)
+}
+
+func newVisitedGuests(t testing.TB, runtime *host.Runtime, visited Visited, memoryLenMax int) *Guests {
+	t.Helper()
+	guests, err := NewGuestsVisited(context.Background(), runtime, visited, memoryLenMax, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,6 +200,33 @@ func disturb(t *testing.T, rng *rand.Rand, all map[string]Engine, r Reference) {
 	}
 	if arenas[0] != arenas[1] || arenas[0].Live != live || repack && arenas[0].Used > live+3*uint32(len(r.Documents)) {
 		t.Fatalf("arenas %+v, %d bytes are current, repacked %v", arenas, live, repack)
+	}
+}
+
+// The guest with the lesson's tree answers like the one with the bitmap.
+func TestTreeSetEqualsTheReference(t *testing.T) {
+	runtime, err := host.New(context.Background(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { runtime.Close(context.Background()) })
+	guests := newVisitedGuests(t, runtime, VisitedTree, 4<<20)
+	for seed := range uint64(10) {
+		rng := rand.New(rand.NewPCG(seed, 6))
+		r := randomGraph(rng, 1+rng.IntN(3000), 6)
+		all := engines(t, guests, r, Options{Cursors: 2})
+		for range 40 {
+			q := randomQuery(rng, len(r.Edges))
+			if q.Algorithm == DFS {
+				q.DepthMax = min(q.DepthMax, 4) // longer ones may pause
+			}
+			found := r.Find(q)
+			for done := false; !done; {
+				chunk, err := sameChunk(t, all, r, q, found)
+				done = err != nil || chunk.Done
+				q.Position = chunk.Next
+			}
+		}
 	}
 }
 

@@ -14,10 +14,24 @@ import (
 // compare. --strip-all keeps names and paths out of the module.
 //
 //go:generate clang-19 --target=wasm32-unknown-unknown -std=c17 -O2 -msimd128 -mbulk-memory -mmutable-globals -nostdlib -ffreestanding -Wall -Wextra -Werror -Wl,--no-entry -Wl,--strip-all -Wl,--build-id=none -Wl,-z,stack-size=16384 -o graph.wasm guest/graph.c
-//go:generate chmod 644 graph.wasm
+//go:generate clang-19 --target=wasm32-unknown-unknown -std=c17 -O2 -msimd128 -mbulk-memory -mmutable-globals -nostdlib -ffreestanding -Wall -Wextra -Werror -Wl,--no-entry -Wl,--strip-all -Wl,--build-id=none -Wl,-z,stack-size=16384 -DTREE_SET -o graph_treeset.wasm guest/graph.c
+//go:generate chmod 644 graph.wasm graph_treeset.wasm
 
 //go:embed graph.wasm
 var guestWasm []byte
+
+//go:embed graph_treeset.wasm
+var treeSetWasm []byte
+
+// Visited is how a guest's breadth-first search knows the nodes that it has met.
+type Visited uint8
+
+const (
+	VisitedBitmap Visited = iota
+	// VisitedTree is a B-tree made for each search, which the lesson begins with:
+	// to measure what the bitmap is worth.
+	VisitedTree
+)
 
 const (
 	// fuelPerCall is more than the longest call takes, the loading of the
@@ -30,7 +44,9 @@ const (
 	exportPrefix = "nexus:graph/queries@1.0.0#"
 	chunkLen     = 20
 	arenaLen     = 16
-	edgesLen     = 8
+	listLen      = 8
+	// hostListMax bounds a list from the guest, so that its bytes can be counted.
+	hostListMax = 1 << 28
 )
 
 // Guests starts tenants' guests.
@@ -41,7 +57,11 @@ type Guests struct {
 // Compile compiles the guest. The memory of an instance, image and traversals
 // included, is bounded by memoryLenMax, in bytes.
 func Compile(ctx context.Context, runtime *host.Runtime, memoryLenMax int) (*host.Module, error) {
-	module, err := runtime.Compile(ctx, guestWasm, host.Limits{MemoryLenMax: memoryLenMax, FuelPerCall: fuelPerCall})
+	return compile(ctx, runtime, guestWasm, memoryLenMax)
+}
+
+func compile(ctx context.Context, runtime *host.Runtime, wasm []byte, memoryLenMax int) (*host.Module, error) {
+	module, err := runtime.Compile(ctx, wasm, host.Limits{MemoryLenMax: memoryLenMax, FuelPerCall: fuelPerCall})
 	if err != nil {
 		return nil, fmt.Errorf("compile graph guest: %w", err)
 	}
@@ -50,7 +70,12 @@ func Compile(ctx context.Context, runtime *host.Runtime, memoryLenMax int) (*hos
 
 // NewGuests compiles the guest and keeps poolSize instances ready.
 func NewGuests(ctx context.Context, runtime *host.Runtime, memoryLenMax, poolSize int) (*Guests, error) {
-	module, err := Compile(ctx, runtime, memoryLenMax)
+	return NewGuestsVisited(ctx, runtime, VisitedBitmap, memoryLenMax, poolSize)
+}
+
+// NewGuestsVisited is NewGuests with a choice of the visited set.
+func NewGuestsVisited(ctx context.Context, runtime *host.Runtime, visited Visited, memoryLenMax, poolSize int) (*Guests, error) {
+	module, err := compile(ctx, runtime, [...][]byte{guestWasm, treeSetWasm}[visited], memoryLenMax)
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +94,10 @@ func (g *Guests) Ready() bool { return g.pool.Ready() }
 
 // Guest is an instance that holds one graph.
 type Guest struct {
-	instance *host.Instance
-	run      *host.Func
-	stack    [8]uint64
+	instance        *host.Instance
+	run             *host.Func
+	edges, document *host.Func // looked up when they are called first
+	stack           [8]uint64
 }
 
 var _ Engine = (*Guest)(nil)
@@ -220,20 +246,35 @@ func (g *Guest) Arena() (Arena, error) {
 
 // Edges returns the nodes that a node leads to, until the next call.
 func (g *Guest) Edges(node uint32) ([]uint32, error) {
-	at, err := g.call(exportPrefix+"edges", uint64(node))
-	if err != nil {
+	cols, err := g.list(&g.edges, "edges", node, 4)
+	return numbers(cols, len(cols)/4), err
+}
+
+// Document returns a node's document, until the next call.
+func (g *Guest) Document(node uint32) ([]byte, error) {
+	return g.list(&g.document, "document", node, 1)
+}
+
+// list calls a function that returns a list of n-byte elements of a node.
+func (g *Guest) list(fn **host.Func, name string, node uint32, n uint32) (_ []byte, err error) {
+	if *fn == nil {
+		if *fn, err = g.instance.Func(exportPrefix + name); err != nil {
+			return nil, err
+		}
+	}
+	g.stack[0] = uint64(node)
+	if err := (*fn).Call(context.Background(), g.stack[:1]); err != nil {
 		return nil, err
 	}
-	raw, err := g.instance.Memory(uint32(at), edgesLen)
+	raw, err := g.instance.Memory(uint32(g.stack[0]), listLen)
 	if err != nil {
 		return nil, err
 	}
 	count := binary.LittleEndian.Uint32(raw[4:])
-	cols, err := g.instance.Memory(binary.LittleEndian.Uint32(raw), 4*count)
-	if err != nil {
-		return nil, err
+	if count > hostListMax {
+		return nil, fmt.Errorf("graph: guest gave a list of %d", count)
 	}
-	return numbers(cols, int(count)), nil
+	return g.instance.Memory(binary.LittleEndian.Uint32(raw), n*count)
 }
 
 // Close ends the guest.

@@ -60,6 +60,11 @@ struct edges {
 	uint32_t count;
 };
 
+struct text {
+	const uint8_t *bytes;
+	uint32_t len;
+};
+
 // What precedes every document in the arena, and in a chunk.
 struct document {
 	uint32_t node, len;
@@ -81,6 +86,7 @@ static _Alignas(16) uint8_t input[DOCUMENT_LEN_MAX + 16];
 static _Alignas(16) uint8_t output[CHUNK_LEN_MAX + COPY_LEN];
 static struct chunk chunk;
 static struct edges edges;
+static struct text text;
 
 // allocate takes memory that is never given back. Fresh memory is zero.
 static void *allocate(uint64_t len)
@@ -402,4 +408,16 @@ struct edges *edges_of(uint32_t node)
 		edges.count = graph.rows[node + 1] - graph.rows[node];
 	}
 	return &edges;
+}
+
+EXPORT(QUERIES "document")
+struct text *document_of(uint32_t node)
+{
+	text = (struct text){0};
+	if (node < graph.nodes) {
+		const struct document *document = document_at(docs[node]);
+		text.bytes = document->bytes;
+		text.len = document->len;
+	}
+	return &text;
 }

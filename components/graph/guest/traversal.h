@@ -6,6 +6,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#ifdef TREE_SET
+#include "treeset.h"
+#endif
+
 // The edges of node n are cols[rows[n]] to cols[rows[n + 1]], without the last.
 struct graph {
 	const uint32_t *rows, *cols;
@@ -41,7 +45,11 @@ struct traversal {
 
 static uint64_t marks_len(uint32_t nodes)
 {
+#ifdef TREE_SET
+	return tree_len(nodes);
+#else
 	return (uint64_t)nodes + 4;
+#endif
 }
 
 static inline uint32_t results(const struct traversal *t)
@@ -55,6 +63,21 @@ static bool same(const struct query *a, const struct query *b)
 	       a->results_max == b->results_max;
 }
 
+#ifdef TREE_SET
+static void clear(const struct graph *graph, struct traversal *t)
+{
+	(void)graph, (void)t; // a search makes its set, and begin() the bytes of DFS
+}
+
+static uint32_t look_at(const uint32_t *at, const uint32_t *end, uint32_t *order, uint32_t found,
+			struct tree *seen)
+{
+	for (; at < end; at++)
+		if (tree_insert(seen, *at))
+			order[found++] = *at;
+	return found;
+}
+#else
 // clear takes back the marks: one by one when they are few.
 static void clear(const struct graph *graph, struct traversal *t)
 {
@@ -101,11 +124,12 @@ static inline uint32_t look_at(const uint32_t *at, const uint32_t *end, uint32_t
 #undef LOOK
 	return found;
 }
+#endif
 
 static void bfs_look_behind(const struct graph *graph, struct traversal *t, uint32_t node)
 {
 	t->found = look_at(graph->cols + graph->rows[node], graph->cols + graph->rows[node + 1],
-			   t->order, t->found, (uint32_t *)t->marks);
+			   t->order, t->found, (void *)t->marks);
 }
 
 static void begin(const struct graph *graph, struct traversal *t, const struct query *query)
@@ -116,11 +140,19 @@ static void begin(const struct graph *graph, struct traversal *t, const struct q
 	t->found = t->sent = t->head = t->height = 0;
 	t->complete = false;
 	if (query->algorithm == BFS) {
+#ifdef TREE_SET
+		tree_clear((struct tree *)t->marks);
+		tree_insert((struct tree *)t->marks, query->root);
+#else
 		t->marks[query->root >> 3] |= 1u << (query->root & 7);
+#endif
 		t->depth = 0;
 		t->level_end = 0;
 		return;
 	}
+#ifdef TREE_SET
+	__builtin_memset(t->marks, 0, graph->nodes);
+#endif
 	t->marks[query->root] = 1;
 	t->path[0].at = graph->cols + graph->rows[query->root];
 	t->path[0].end = graph->cols + graph->rows[query->root + 1];
