@@ -321,10 +321,15 @@ func (e *effect) pointContenders(s *Scenario, f *filePoint, i int) []string {
 }
 
 func pointAxes(f *filePoint, mode string) []axis {
-	return []axis{
+	axes := []axis{
 		newAxis("writers", &f.Writers, mode), newAxis("rate_per_s", &f.Rate, mode),
 		newAxis("tenants", &f.Tenants, mode), newAxis("record_bytes", &f.Record, mode),
 	}
+	for _, name := range sortedKeys(f.Sweep) {
+		values := f.Sweep[name]
+		axes = append(axes, newAxis(name, &values, mode))
+	}
+	return axes
 }
 
 func newAxis[T int | rate | size](name string, values *byMode[many[T]], mode string) axis {
@@ -370,5 +375,10 @@ func (a axis) apply(p *Point, value float64) {
 		p.Workload.Tenants = int(value)
 	case "record_bytes":
 		p.Workload.Record = SizeRange{Kind: "constant", MinBytes: int(value), MaxBytes: int(value)}
+	default: // a param of the workload
+		params := map[string]string{}
+		maps.Copy(params, p.Workload.Params)
+		params[a.name] = strconv.FormatFloat(value, 'f', -1, 64)
+		p.Workload.Params = params
 	}
 }

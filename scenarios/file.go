@@ -74,6 +74,7 @@ type filePoint struct {
 	Writers     byMode[many[int]]  `yaml:"writers" rule:"required,min=1,max=1000000" doc:"Logical writers; the requests of one keep their order."`
 	Tenants     byMode[many[int]]  `yaml:"tenants" rule:"min=1,max=1000000" doc:"In place of the workload's."`
 	Record      byMode[many[size]] `yaml:"record" rule:"min=1B,max=16MiB" doc:"Constant record size in place of the workload's."`
+	Sweep       fileSweep          `yaml:"sweep" doc:"Params of the workload, each with the whole numbers that it takes in turn."`
 	Params      map[string]string  `yaml:"params" doc:"Added to the workload's, in place of those of the same name."`
 	Connections byMode[int]        `yaml:"connections" rule:"required,min=1,max=65536" doc:"Connections that the writers share."`
 	InFlight    *int               `yaml:"in_flight" rule:"min=1,max=1000000" doc:"Unanswered requests per connection at most; 4096 when absent. What waits for it is counted."`
@@ -89,6 +90,9 @@ type fileLoad struct {
 	Contender string   `yaml:"contender" rule:"required" doc:"Whose throughput."`
 	Point     string   `yaml:"point" rule:"required" doc:"Id of the point, one with a closed loop, that gives it."`
 }
+
+// fileSweep are params that a point sweeps, by name.
+type fileSweep map[string]byMode[many[int]]
 
 type fileOverhead struct {
 	Contender string       `yaml:"contender" rule:"required" doc:"Whose trials the probes are switched on and off in."`

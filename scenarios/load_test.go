@@ -155,6 +155,7 @@ thresholds: [{id: i, doc: d, class: gate, metric: oracle_lost, compare: "==", li
 		{file(", params: {size: 1, kept: x}", ", params: {own: 1}", ", params: {size: 2, own: 3}"),
 			map[string]string{"size": "2", "kept": "x", "own": "1", ParamTenants: "3"}},
 		{file("", "", ", params: {size: 2}"), map[string]string{"size": "2", ParamTenants: "3"}},
+		{file(", params: {size: 1}", "", ", sweep: {size: {quick: 2, full: 3}}"), map[string]string{"size": "2", ParamTenants: "3"}},
 	} {
 		s, err := Parse("test.yaml", []byte(test.text), ModeQuick, nil)
 		if err != nil {

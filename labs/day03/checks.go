@@ -11,7 +11,6 @@ import (
 	"github.com/nexuscore-labs/nexus/components/graph"
 	"github.com/nexuscore-labs/nexus/components/host"
 	"github.com/nexuscore-labs/nexus/reports"
-	"github.com/nexuscore-labs/nexus/reports/quantity"
 	"github.com/nexuscore-labs/nexus/reports/stats"
 	"github.com/nexuscore-labs/nexus/scenarios"
 	"github.com/nexuscore-labs/nexus/systems/graphstore/heapmap"
@@ -22,6 +21,11 @@ func checks() []scenarios.Check {
 	return []scenarios.Check{
 		{Name: "engines", Doc: "whole answers in one process, without a network: guest, plain Go and heap map in turn", Run: checkEngines},
 		{Name: "start", Doc: "how long a guest takes to start, from the pool and cold", Run: checkStart},
+		{Name: "homework", Doc: "the visited set as a tree and as a bitmap, and a search that stops early", Run: checkHomework},
+		{Name: "arena", Doc: "fragmentation of the arena under updates, and after a repack", Run: checkArena},
+		{Name: "shards", Doc: "a graph over several guests of 4 MiB: what a hop through the host costs", Run: checkShards},
+		{Name: "handover", Doc: "the programs in the driver, run outside of any: what they cost by packet", Run: checkHandover},
+		{Name: "claims-trials", Doc: "claims that the trials decide", Run: checkTrialClaims},
 	}
 }
 
@@ -31,65 +35,115 @@ var graphSizes = []int{1000, 10_000, 100_000}
 // rounds pair the engines: each gives one value per round.
 const rounds = 11
 
+// shape is a kind of query that engines are compared by.
+type shape struct {
+	name, doc string
+	query     func(root uint32) graph.Query
+}
+
+var shapes = []shape{
+	{"bfs", "searches of depth 3 for node numbers", func(root uint32) graph.Query {
+		return graph.Query{Root: root, DepthMax: 3, ChunkLenMax: graph.ChunkLenMax}
+	}},
+	{"documents", "whole answers of depth 3 with documents", func(root uint32) graph.Query {
+		return graph.Query{Root: root, DepthMax: 3, ChunkLenMax: graph.ChunkLenMax, Documents: true}
+	}},
+	{"bounded", "answers of depth 2 with at most 64 documents", func(root uint32) graph.Query {
+		return graph.Query{Root: root, DepthMax: 2, ChunkLenMax: graph.ChunkLenMax, Documents: true, ResultsMax: 64}
+	}},
+}
+
 // contest is engines that answer the same queries in turn.
 type contest struct {
 	names   []string
 	engines []graph.Engine
 	ns      map[string][]float64 // per answer, by round
-	all     map[string][]float64 // single answers of the engines in latencies
+	single  []float64            // single answers of the first engine
 }
 
-// checkEngines measures whole answers of each design at each size.
-func checkEngines(ctx context.Context, env scenarios.CheckEnv) (found scenarios.CheckResult, err error) {
+// withGuests calls use with guests of a runtime of their own.
+func withGuests(ctx context.Context, visited graph.Visited, memoryLenMax int, use func(*graph.Guests) error) (err error) {
+	ctx = context.WithoutCancel(ctx)
 	runtime, err := host.New(ctx, "")
 	if err != nil {
-		return found, err
+		return err
 	}
-	defer func() { err = errors.Join(err, runtime.Close(context.WithoutCancel(ctx))) }()
-	guests, err := graph.NewGuests(ctx, runtime, guestMemoryLenMax, 1)
+	defer func() { err = errors.Join(err, runtime.Close(ctx)) }()
+	guests, err := graph.NewGuestsVisited(ctx, runtime, visited, memoryLenMax, 1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, guests.Close()) }()
+	return use(guests)
+}
+
+// checkEngines measures answers of each design at each size.
+func checkEngines(ctx context.Context, env scenarios.CheckEnv) (found scenarios.CheckResult, err error) {
+	var p99s []float64
+	var speedup stats.Interval
+	err = withGuests(ctx, graph.VisitedBitmap, guestMemoryLenMax, func(guests *graph.Guests) error {
+		for i, nodes := range graphSizes {
+			for _, shape := range shapes {
+				c, err := engineContest(ctx, guests, nodes, shape, env, &found)
+				if err != nil {
+					return err
+				}
+				if shape.name == "bfs" {
+					speedup = c.ratio("heap-map", "wasm-csr", env.Seed)
+				}
+				if shape.name == "bounded" {
+					p99s = append(p99s, percentile(c.single, 0.99))
+				}
+			}
+			env.Progress(i+1, len(graphSizes))
+		}
+		return nil
+	})
 	if err != nil {
 		return found, err
 	}
-	defer func() { err = errors.Join(err, guests.Close()) }()
-	var p99s []float64
-	var speedup stats.Interval
-	for i, nodes := range graphSizes {
-		c, r, err := newContest(ctx, guests, nodes, env.Seed)
-		if err != nil {
-			return found, err
-		}
-		queries := wholeQueries(nodes, env)
-		if err := c.compare(r, queries, &found.Oracle); err != nil {
-			return found, err
-		}
-		if err := c.run(queries); err != nil {
-			return found, err
-		}
-		heap := stats.RatioCI(c.ns["heap-map"], c.ns["wasm-csr"], env.Seed)
-		sandbox := stats.RatioCI(c.ns["wasm-csr"], c.ns["native-csr"], env.Seed)
-		each := stats.MedianCI(c.ns["wasm-csr"], env.Seed)
-		p99 := percentile(c.all["wasm-csr"], 0.99)
-		p99s = append(p99s, p99)
-		suffix := fmt.Sprintf("_%dk", nodes/1000)
-		found.Metrics = append(found.Metrics,
-			reports.Metric{Name: "bfs_heap_map_ratio" + suffix, Value: heap.Center, CI: heap.Ptr(), Unit: "ratio",
-				Doc: fmt.Sprintf("time of the heap map over that of the guest, whole breadth-first answers of depth 3 with documents, %d nodes", nodes)},
-			reports.Metric{Name: "bfs_native_ratio" + suffix, Value: sandbox.Center, CI: sandbox.Ptr(), Unit: "ratio",
-				Doc: "time of the guest over that of the same search in plain Go: the price of the sandbox"},
-			reports.Metric{Name: "bfs_ns" + suffix, Value: each.Center, CI: each.Ptr(), Unit: "ns",
-				Doc: "mean time of such an answer from the guest, the median of rounds"},
-			reports.Metric{Name: "bfs_p99_ns" + suffix, Value: p99, Unit: "ns",
-				Doc: fmt.Sprintf("p99 of %d such answers, each timed by itself, with the clock's own cost", len(c.all["wasm-csr"]))})
-		speedup = heap
-		if err := c.close(); err != nil {
-			return found, err
-		}
-		env.Progress(i+1, len(graphSizes))
-	}
 	found.Claims = append(found.Claims,
-		atLeast("csr-beats-heap-map", speedup, 5, "the heap map takes %s as long at 100,000 nodes", times(speedup)),
-		allBelow("bfs-p99-40us", p99s, 40_000, "p99 at 1,000, 10,000 and 100,000 nodes"))
+		atLeast("csr-beats-heap-map", speedup, 5, "the heap map takes %s as long for a search at %d nodes", times(speedup), graphSizes[len(graphSizes)-1]),
+		allBelow("bfs-p99-40us", p99s, 40_000, "p99 of answers with up to 64 documents within depth 2, by size"))
 	return found, nil
+}
+
+// engineContest compares the designs by one shape of queries, and adds what it
+// measured to found.
+func engineContest(ctx context.Context, guests *graph.Guests, nodes int, shape shape, env scenarios.CheckEnv, found *scenarios.CheckResult) (*contest, error) {
+	c, r, err := newContest(ctx, guests, nodes, env.Seed)
+	if err != nil {
+		return nil, err
+	}
+	queries := queriesOf(nodes, env, shape.query)
+	if err := errors.Join(c.compare(r, queries, &found.Oracle), c.run(queries)); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	suffix := sizeSuffix(nodes)
+	found.Metrics = append(found.Metrics,
+		ratioMetric(shape.name+"_heap_map_ratio"+suffix, c.ratio("heap-map", "wasm-csr", env.Seed),
+			fmt.Sprintf("time of the heap map over that of the guest, %s, %d nodes", shape.doc, nodes)),
+		ratioMetric(shape.name+"_native_ratio"+suffix, c.ratio("wasm-csr", "native-csr", env.Seed),
+			"time of the guest over that of the same search in plain Go: the price of the sandbox"),
+		nsMetric(shape.name+"_ns"+suffix, stats.MedianCI(c.ns["wasm-csr"], env.Seed), "mean time of such an answer from the guest, the median of rounds"),
+		reports.Metric{Name: shape.name + "_p99_ns" + suffix, Value: percentile(c.single, 0.99), Unit: "ns",
+			Doc: fmt.Sprintf("p99 of %d such answers, each timed by itself, with the clock's own cost", len(c.single))})
+	return c, c.close()
+}
+
+func sizeSuffix(nodes int) string { return fmt.Sprintf("_%dk", nodes/1000) }
+
+func ratioMetric(name string, i stats.Interval, doc string) reports.Metric {
+	return reports.Metric{Name: name, Value: i.Center, CI: i.Ptr(), Unit: "ratio", Doc: doc}
+}
+
+func nsMetric(name string, i stats.Interval, doc string) reports.Metric {
+	return reports.Metric{Name: name, Value: i.Center, CI: i.Ptr(), Unit: "ns", Doc: doc}
+}
+
+// ratio is the time of one engine over that of another, in paired rounds.
+func (c *contest) ratio(subject, against string, seed uint64) stats.Interval {
+	return stats.RatioCI(c.ns[subject], c.ns[against], seed)
 }
 
 // newContest loads one graph into each design.
@@ -115,7 +169,7 @@ func newContest(ctx context.Context, guests *graph.Guests, nodes int, seed uint6
 	return &contest{
 		names:   []string{"wasm-csr", "native-csr", "heap-map"},
 		engines: []graph.Engine{guest, native, heapmap.New(r, 1)},
-		ns:      map[string][]float64{}, all: map[string][]float64{},
+		ns:      map[string][]float64{},
 	}, r, nil
 }
 
@@ -126,12 +180,12 @@ func (c *contest) close() (err error) {
 	return err
 }
 
-// wholeQueries ask for whole answers from random roots.
-func wholeQueries(nodes int, env scenarios.CheckEnv) []graph.Query {
+// queriesOf are queries of one shape from random roots.
+func queriesOf(nodes int, env scenarios.CheckEnv, shape func(root uint32) graph.Query) []graph.Query {
 	rng := rand.New(rand.NewPCG(env.Seed, uint64(nodes)))
 	queries := make([]graph.Query, max(1, int(env.Params["queries"])))
 	for i := range queries {
-		queries[i] = graph.Query{Root: uint32(rng.IntN(nodes)), DepthMax: 3, Documents: true, ChunkLenMax: graph.ChunkLenMax}
+		queries[i] = shape(uint32(rng.IntN(nodes)))
 	}
 	return queries
 }
@@ -178,7 +232,7 @@ func (c *contest) run(queries []graph.Query) error {
 					return fmt.Errorf("%s: %w", c.names[i], err)
 				}
 				if round > 0 && i == 0 {
-					c.all[c.names[i]] = append(c.all[c.names[i]], float64(time.Since(start)))
+					c.single = append(c.single, float64(time.Since(start)))
 				}
 			}
 			if round > 0 { // the first one warmed up
@@ -202,145 +256,4 @@ func whole(e graph.Engine, q graph.Query, buf []byte) ([]byte, error) {
 		}
 		q.Position, buf = chunk.Next, body
 	}
-}
-
-// checkStart measures starts of guests.
-func checkStart(ctx context.Context, env scenarios.CheckEnv) (found scenarios.CheckResult, err error) {
-	runtime, err := host.New(ctx, "")
-	if err != nil {
-		return found, err
-	}
-	defer func() { err = errors.Join(err, runtime.Close(context.WithoutCancel(ctx))) }()
-	image, err := smallImage(env.Seed)
-	if err != nil {
-		return found, err
-	}
-	starts := int(env.Params["starts"])
-	pooled, loaded, err := pooledStarts(ctx, runtime, image, starts)
-	if err != nil {
-		return found, err
-	}
-	cold, err := coldStarts(ctx, runtime, starts)
-	if err != nil {
-		return found, err
-	}
-	for _, m := range []struct {
-		name, doc string
-		ns        []float64
-	}{
-		{"start_pooled", "an instance taken from the pool, until its functions may be called", pooled},
-		{"start_loaded", "the same until it holds a graph of 1,000 nodes, which it has checked", loaded},
-		{"start_cold", "a compiled module instantiated, without a pool", cold},
-	} {
-		for _, p := range []struct {
-			suffix string
-			share  float64
-		}{{"_p50_ns", 0.5}, {"_p99_ns", 0.99}} {
-			found.Metrics = append(found.Metrics, reports.Metric{
-				Name: m.name + p.suffix, Value: percentile(m.ns, p.share), Unit: "ns", Doc: fmt.Sprintf("%s; of %d", m.doc, len(m.ns))})
-		}
-	}
-	found.Claims = append(found.Claims,
-		allBelow("cold-start-80us", []float64{percentile(pooled, 0.99)}, 80_000, fmt.Sprintf("p99 of %d starts from the pool", len(pooled))),
-		allBelow("cold-start-80us-unpooled", []float64{percentile(cold, 0.99)}, 80_000, fmt.Sprintf("p99 of %d starts without a pool", len(cold))))
-	return found, nil
-}
-
-func smallImage(seed uint64) ([]byte, error) {
-	graphs, err := corpusOf(workload{nodes: graphSizes[0], graphs: 1, seed: seed})
-	if err != nil {
-		return nil, err
-	}
-	return graph.Build(graphs.graphs[0].Edges, graphs.graphs[0].Documents)
-}
-
-// pooledStarts takes instances out of a pool that has some ready.
-func pooledStarts(ctx context.Context, runtime *host.Runtime, image []byte, n int) (pooled, loaded []float64, err error) {
-	guests, err := graph.NewGuests(ctx, runtime, 1<<20, poolSize)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, guests.Close()) }()
-	for range n {
-		for deadline := time.Now().Add(10 * time.Second); !guests.Ready() && time.Now().Before(deadline); {
-			time.Sleep(50 * time.Microsecond)
-		}
-		began := time.Now()
-		guest, err := guests.Take(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		taken := time.Since(began)
-		if err := guest.Load(image, graph.Options{Cursors: 1}); err != nil {
-			return nil, nil, errors.Join(err, guest.Close())
-		}
-		pooled, loaded = append(pooled, float64(taken)), append(loaded, float64(time.Since(began)))
-		if err := guest.Close(); err != nil {
-			return nil, nil, err
-		}
-	}
-	return pooled, loaded, nil
-}
-
-// coldStarts instantiate the compiled module each time.
-func coldStarts(ctx context.Context, runtime *host.Runtime, n int) (cold []float64, err error) {
-	module, err := graph.Compile(ctx, runtime, 1<<20)
-	if err != nil {
-		return nil, err
-	}
-	for range n {
-		began := time.Now()
-		instance, err := module.Instantiate(ctx)
-		if err != nil {
-			return nil, err
-		}
-		cold = append(cold, float64(time.Since(began)))
-		if err := instance.Close(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return cold, nil
-}
-
-// percentile is the value that a share of the values doesn't exceed.
-func percentile(values []float64, share float64) float64 {
-	sorted := slices.Sorted(slices.Values(values))
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[min(len(sorted)-1, int(share*float64(len(sorted))))]
-}
-
-// times writes a ratio with its interval: "2.1× (95% CI 1.9 to 2.4, n=5)".
-func times(i stats.Interval) string {
-	if !i.Valid() {
-		return fmt.Sprintf("no ratio (n=%d)", i.N)
-	}
-	return fmt.Sprintf("%s× (95%% CI %s to %s, n=%d)", quantity.Digits(i.Center), quantity.Digits(i.Lo), quantity.Digits(i.Hi), i.N)
-}
-
-// atLeast judges by where the whole interval lies.
-func atLeast(id string, i stats.Interval, limit float64, evidence string, args ...any) reports.ClaimResult {
-	verdict := scenarios.ClaimInconclusive
-	switch {
-	case !i.Valid():
-	case i.Lo >= limit:
-		verdict = scenarios.ClaimHeld
-	case i.Hi < limit:
-		verdict = scenarios.ClaimRefuted
-	}
-	return reports.ClaimResult{ID: id, Verdict: verdict, Evidence: fmt.Sprintf(evidence, args...)}
-}
-
-// allBelow holds if every value is below the limit.
-func allBelow(id string, ns []float64, limit float64, what string) reports.ClaimResult {
-	verdict := scenarios.ClaimHeld
-	text := what + ":"
-	for _, v := range ns {
-		text += " " + quantity.Ns.Format(v)
-		if v >= limit {
-			verdict = scenarios.ClaimRefuted
-		}
-	}
-	return reports.ClaimResult{ID: id, Verdict: verdict, Evidence: text}
 }

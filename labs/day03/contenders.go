@@ -20,9 +20,9 @@ import (
 const (
 	// cursors are the traversals that an engine of each design keeps for later
 	// chunks.
-	cursors = 16
-	// guestMemoryLenMax bounds a guest: the graph of 100,000 nodes takes 16 MB,
-	// its cursors 500 kB each.
+	cursors = 8
+	// guestMemoryLenMax bounds a guest: the graph of 100,000 nodes takes 16 MB, its
+	// cursors 500 kB each, with the tree 3 MB.
 	guestMemoryLenMax = 64 << 20
 	poolSize          = 8
 	inMemory          = "nothing is stored: graphs are in memory"
@@ -40,7 +40,13 @@ func engineContenders() []scenarios.Contender {
 			Name: "wasm-csr", Role: reports.RoleSubject, Durability: inMemory,
 			Doc:     "compressed sparse rows and document arena in the memory of each tenant's own Wasm guest",
 			Version: guestVersion,
-			Serve:   serveGuests(""),
+			Serve:   serveGuests("", graph.VisitedBitmap),
+		},
+		{
+			Name: "wasm-csr-tree", Role: reports.RoleBaseline, Durability: inMemory,
+			Doc:     "wasm-csr before the homework: a B-tree of visited nodes, made anew for each search",
+			Version: guestVersion,
+			Serve:   serveGuests("", graph.VisitedTree),
 		},
 		driverContender("wasm-csr-xdp", reports.RoleSubject, tenantroute.WaySocket,
 			"wasm-csr behind the driver: an XDP program finds the tenant's slot, AF_XDP carries queries and answers"),
@@ -74,7 +80,7 @@ func engineContenders() []scenarios.Contender {
 // driverContender is the guests behind the driver.
 func driverContender(name, role, way, doc string) scenarios.Contender {
 	return scenarios.Contender{
-		Name: name, Role: role, Doc: doc, Durability: inMemory, Version: guestVersion, Serve: serveGuests(way),
+		Name: name, Role: role, Doc: doc, Durability: inMemory, Version: guestVersion, Serve: serveGuests(way, graph.VisitedBitmap),
 	}
 }
 
@@ -144,7 +150,7 @@ func serveEngines(perRequest bool, open func(graph.Reference) (graph.Engine, err
 
 // serveGuests serves Wasm guests, which take the images as they would come over
 // a wire; behind the driver if a way is given.
-func serveGuests(way string) func(context.Context, scenarios.ServeEnv) error {
+func serveGuests(way string, visited graph.Visited) func(context.Context, scenarios.ServeEnv) error {
 	return func(ctx context.Context, env scenarios.ServeEnv) (err error) {
 		w, err := workloadOf(env.Params)
 		if err != nil {
@@ -160,7 +166,7 @@ func serveGuests(way string) func(context.Context, scenarios.ServeEnv) error {
 			return err
 		}
 		defer func() { err = errors.Join(err, runtime.Close(background)) }()
-		guests, err := graph.NewGuests(background, runtime, guestMemoryLenMax, poolSize)
+		guests, err := graph.NewGuestsVisited(background, runtime, visited, guestMemoryLenMax, poolSize)
 		if err != nil {
 			return err
 		}
