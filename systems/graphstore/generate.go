@@ -29,6 +29,11 @@ const (
 	leadingExponent = 2.5
 )
 
+// degreeMax bounds the edges that leave a node: a post refers to so many others at
+// most. Without a bound a few nodes of each graph lead to all of it, and a mean
+// over queries is the mean of those that meet them.
+const degreeMax = 1000
+
 // PostsShape is the default for graphs of posts: 8 edges a node, documents of 32
 // to 192 bytes.
 func PostsShape(nodes int, seed uint64) Shape {
@@ -46,7 +51,7 @@ func Generate(s Shape) (graph.Reference, error) {
 	names := rng.Perm(s.Nodes) // rank of popularity → node
 	leastDegree := s.DegreeMean * (leavingExponent - 2) / (leavingExponent - 1)
 	for n := range s.Nodes {
-		degree := min(int(pareto(rng, leastDegree, leavingExponent)+rng.Float64()), s.Nodes)
+		degree := min(int(pareto(rng, leastDegree, leavingExponent)+rng.Float64()), s.Nodes, degreeMax)
 		r.Edges[n] = make([]uint32, degree)
 		for i := range r.Edges[n] {
 			r.Edges[n][i] = uint32(names[popularRank(rng, s.Nodes)])
