@@ -187,12 +187,7 @@ func (r *rig) targetVectors() map[string][]float32 {
 	}
 	out := map[string][]float32{}
 	for _, p := range points {
-		v := p.GetVectors().GetVector()
-		data := v.GetData()
-		if dense := v.GetDense(); dense != nil {
-			data = dense.GetData()
-		}
-		out[p.GetPayload()[qdranttarget.FieldKey].GetStringValue()] = data
+		out[p.GetPayload()[qdranttarget.FieldKey].GetStringValue()] = p.GetVectors().GetVector().GetDense().GetData()
 	}
 	return out
 }
