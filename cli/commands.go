@@ -184,7 +184,8 @@ func newSetup(term *terminal) *cobra.Command {
 				options.Needs = slices.Concat(lab.Needs, lab.Tools)
 			}
 			report, err := machine.Setup(cmd.Context(), options)
-			if err == nil && !dryRun && slices.Contains(wanted, machine.ForCDC) {
+			// What needs npm needs it for SurrealDB's engine.
+			if err == nil && !dryRun && (slices.Contains(wanted, machine.ForCDC) || slices.Contains(options.Needs, "tool.npm")) {
 				err = surreal.Install(cmd.Context(), term.stderr)
 			}
 			if term.json {

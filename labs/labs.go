@@ -9,6 +9,7 @@ import (
 	"github.com/nexuscore-labs/nexus/labs/day03"
 	"github.com/nexuscore-labs/nexus/labs/day07"
 	"github.com/nexuscore-labs/nexus/labs/day10"
+	"github.com/nexuscore-labs/nexus/labs/day20"
 	"github.com/nexuscore-labs/nexus/scenarios"
 )
 
@@ -18,6 +19,7 @@ func All() []*scenarios.Lab {
 		day03.Lab(),
 		day07.Lab(),
 		day10.Lab(),
+		day20.Lab(),
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -194,15 +195,32 @@ func (s *Server) startBridge(ctx context.Context) error {
 	return nil
 }
 
-// secrets makes a password once: the owner is written to the store with it.
+// secretName is the file in Options.Dir with the owner's password.
+const secretName = "owner-password"
+
+// secrets makes a password once, or finds that of the store which is there: the
+// owner is written to the store with it.
 func (s *Server) secrets() error {
 	if s.Password != "" {
 		return nil
 	}
-	var err error
 	s.User = "root"
-	s.Password, err = randomPassword()
-	return err
+	name := filepath.Join(s.options.Dir, secretName)
+	kept, err := os.ReadFile(name)
+	if err == nil {
+		s.Password = string(kept)
+		return nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("find SurrealDB's password: %w", err)
+	}
+	if s.Password, err = randomHex(16); err != nil {
+		return err
+	}
+	if err := os.WriteFile(name, []byte(s.Password), 0o600); err != nil {
+		return fmt.Errorf("keep SurrealDB's password: %w", err)
+	}
+	return nil
 }
 
 // startProgram serves by the surreal program.

@@ -42,7 +42,8 @@ const (
 
 // Options of Start.
 type Options struct {
-	// Dir is where the store keeps its data. A server by URL ignores it.
+	// Dir is where the store keeps its data, and the owner's password for the next
+	// start. A server by URL ignores it.
 	Dir string
 	// Only, if set, takes no other kind.
 	Only Kind
@@ -191,5 +192,3 @@ func (s *Server) Kill() error {
 	s.child, s.Process = nil, 0
 	return err
 }
-
-func randomPassword() (string, error) { return randomHex(16) }

@@ -44,6 +44,9 @@ type Options struct {
 	EveryChange bool
 	Probe       rocksprobe.Options // Process and Routes are filled in
 	Sink        sink.Options       // DeadLetterFile is filled in
+	// Captured, if set, hears of every change with the time of its commit, by
+	// CLOCK_MONOTONIC.
+	Captured func(c sink.Change, committedNs uint64)
 	// Applied, if set, hears of changes once a search finds them, Skipped of those
 	// that moved too little.
 	Applied func(changes []sink.Change)
@@ -174,7 +177,7 @@ func (p *Pipeline) openJudges(ctx context.Context) error {
 func (p *Pipeline) sourceOptions() surrealsource.Options {
 	records := p.records(nil)
 	o := surrealsource.Options{
-		Probe: p.probe, Route: p.o.Routes.Lookup, Put: p.sink.Put, Reread: records.Reread, Skipped: p.o.Skipped,
+		Probe: p.probe, Route: p.o.Routes.Lookup, Put: p.sink.Put, Reread: records.Reread, Captured: p.o.Captured, Skipped: p.o.Skipped,
 		Vector: p.o.Vector, Payload: p.o.Payload,
 		Lost: func() {
 			select {

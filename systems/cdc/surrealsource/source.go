@@ -44,6 +44,9 @@ type Options struct {
 	// Checker makes the judge of which changes matter, per collection and length
 	// of vectors; nil: all do.
 	Checker func(collection string, dim int) (delta.Checker, error)
+	// Captured, if set, hears of every change before it is judged, with the time of
+	// its commit by CLOCK_MONOTONIC.
+	Captured func(c sink.Change, committedNs uint64)
 	// Skipped, if set, hears of changes that don't matter.
 	Skipped func(c sink.Change)
 	// Lost hears that changes are missing; it must not block.
@@ -207,6 +210,9 @@ func (s *Source) take(ctx context.Context, c *rocksprobe.Change) error {
 	}
 	s.position++
 	change.Position, change.Collection, change.Key = s.position, route.Collection, point
+	if s.o.Captured != nil {
+		s.o.Captured(change, c.CommittedNs)
+	}
 	return s.add(ctx, change, route.Theta)
 }
 
