@@ -16,13 +16,6 @@ import (
 // interrupts are; it is above the load generator's.
 const threadPriority = 50
 
-// moderation are an interface's settings: after work it is looked at again within
-// 20 µs before it may wake its thread, as cards moderate their interrupts. Without it
-// every few answers wake a thread on another CPU, at the server's expense.
-var moderation = []struct{ name, value string }{
-	{"gro_flush_timeout", "20000"}, {"napi_defer_hard_irqs", "1"}, {"threaded", "1"},
-}
-
 // threadWait bounds the wait for the kernel to start a thread.
 const threadWait = time.Second
 
@@ -68,11 +61,9 @@ func (e *End) setThreaded() error {
 			return fmt.Errorf("mount sysfs: %w", err)
 		}
 		defer unix.Unmount(dir, unix.MNT_DETACH) // its namespace ends with the thread anyway
-		for _, setting := range moderation {
-			path := filepath.Join(dir, "class/net", e.Interface, setting.name)
-			if err := os.WriteFile(path, []byte(setting.value), 0o644); err != nil {
-				return fmt.Errorf("set %s of the interface: %w", setting.name, err)
-			}
+		path := filepath.Join(dir, "class/net", e.Interface, "threaded")
+		if err := os.WriteFile(path, []byte("1"), 0o644); err != nil {
+			return fmt.Errorf("turn threaded NAPI on: %w", err)
 		}
 		return nil
 	})
