@@ -50,7 +50,7 @@ func checkArena(ctx context.Context, env scenarios.CheckEnv) (found scenarios.Ch
 		}
 		c := &contest{names: []string{"wasm-csr"}, engines: []graph.Engine{guest}}
 		env.Params["queries"] = 50
-		return c.compare(r, queriesOf(arenaNodes, env, shapes[1].query), &found.Oracle)
+		return c.compare(r, queriesOf(arenaNodes, env, shapes[1].query)[0], &found.Oracle)
 	})
 	if err != nil {
 		return found, err

@@ -116,7 +116,7 @@ func engineContest(ctx context.Context, guests *graph.Guests, nodes int, shape s
 		return nil, err
 	}
 	queries := queriesOf(nodes, env, shape.query)
-	if err := errors.Join(c.compare(r, queries, &found.Oracle), c.run(queries)); err != nil {
+	if err := errors.Join(c.compare(r, queries[0], &found.Oracle), c.run(queries)); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	suffix := sizeSuffix(nodes)
@@ -180,14 +180,18 @@ func (c *contest) close() (err error) {
 	return err
 }
 
-// queriesOf are queries of one shape from random roots.
-func queriesOf(nodes int, env scenarios.CheckEnv, shape func(root uint32) graph.Query) []graph.Query {
+// queriesOf are queries of one shape from random roots, others for each round: the
+// same over and over would find all that they need in the caches. The first round
+// warms up.
+func queriesOf(nodes int, env scenarios.CheckEnv, shape func(root uint32) graph.Query) [][]graph.Query {
 	rng := rand.New(rand.NewPCG(env.Seed, uint64(nodes)))
-	queries := make([]graph.Query, max(1, int(env.Params["queries"])))
-	for i := range queries {
-		queries[i] = shape(uint32(rng.IntN(nodes)))
+	all := make([][]graph.Query, rounds+1)
+	for round := range all {
+		for range max(1, int(env.Params["queries"])) {
+			all[round] = append(all[round], shape(uint32(rng.IntN(nodes))))
+		}
 	}
-	return queries
+	return all
 }
 
 // compare holds every engine's answers against the dumb search's.
@@ -218,10 +222,11 @@ func (c *contest) compare(r graph.Reference, queries []graph.Query, result *repo
 	return nil
 }
 
-// run lets the engines answer all queries in turn, in each round in another order.
-func (c *contest) run(queries []graph.Query) error {
+// run lets the engines answer each round's queries in turn, in each round in another
+// order.
+func (c *contest) run(all [][]graph.Query) error {
 	var buf []byte
-	for round := range rounds + 1 {
+	for round, queries := range all {
 		for turn := range c.engines {
 			i := (turn + round) % len(c.engines)
 			began := time.Now()

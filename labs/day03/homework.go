@@ -64,7 +64,7 @@ func homeworkAt(ctx context.Context, before, after *graph.Guests, nodes int, env
 	sets := &contest{names: []string{"bitmap", "tree"}, engines: []graph.Engine{with, without}, ns: map[string][]float64{}}
 	defer func() { err = errors.Join(err, sets.close()) }()
 	searches := queriesOf(nodes, env, shapes[0].query)
-	if err := errors.Join(sets.compare(r, searches, &found.Oracle), sets.run(searches)); err != nil {
+	if err := errors.Join(sets.compare(r, searches[0], &found.Oracle), sets.run(searches)); err != nil {
 		return bitmap, early, err
 	}
 	whole := func(root uint32) graph.Query {
@@ -77,7 +77,7 @@ func homeworkAt(ctx context.Context, before, after *graph.Guests, nodes int, env
 	}
 	stops := &contest{names: []string{"short", "whole"}, engines: []graph.Engine{
 		rewritten{with, short}, rewritten{with, whole}}, ns: map[string][]float64{}}
-	if err := errors.Join(sets.compare(r, queriesOf(nodes, env, short), &found.Oracle), stops.run(searches)); err != nil {
+	if err := errors.Join(sets.compare(r, queriesOf(nodes, env, short)[0], &found.Oracle), stops.run(searches)); err != nil {
 		return bitmap, early, err
 	}
 	bitmap, early = sets.ratio("tree", "bitmap", env.Seed), stops.ratio("whole", "short", env.Seed)

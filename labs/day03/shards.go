@@ -41,19 +41,19 @@ func checkShards(ctx context.Context, env scenarios.CheckEnv) (found scenarios.C
 		}
 		c = &contest{names: []string{"one", "split"}, engines: []graph.Engine{one, split}, ns: map[string][]float64{}}
 		defer func() { err = errors.Join(err, c.close()) }()
-		return errors.Join(c.compare(r, queries, &found.Oracle), c.run(queries))
+		return errors.Join(c.compare(r, queries[0], &found.Oracle), c.run(queries))
 	})
 	if err != nil {
 		return found, err
 	}
-	expansions := 0.0
-	for _, q := range queries {
-		q.DepthMax--
-		expansions += float64(1 + len(r.Find(q)))
-	}
 	perHop := make([]float64, rounds)
 	for i := range perHop {
-		perHop[i] = (c.ns["split"][i] - c.ns["one"][i]) * float64(len(queries)) / expansions
+		expansions := 0.0
+		for _, q := range queries[i+1] {
+			q.DepthMax--
+			expansions += float64(1 + len(r.Find(q)))
+		}
+		perHop[i] = (c.ns["split"][i] - c.ns["one"][i]) * float64(len(queries[i+1])) / expansions
 	}
 	hop, overhead := stats.MedianCI(perHop, env.Seed), c.ratio("split", "one", env.Seed)
 	found.Metrics = append(found.Metrics,
