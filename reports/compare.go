@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/nexuscore-labs/nexus/reports/quantity"
 	"github.com/nexuscore-labs/nexus/reports/stats"
@@ -154,6 +155,9 @@ func (c *Comparison) collect(seed uint64) error {
 	return nil
 }
 
+// costingSuffix marks the points of trials that measured what the probes cost.
+const costingSuffix = "/probes=toggled"
+
 // offeredOffMax is how far apart two offered rates may be that count as the same.
 const offeredOffMax = 0.02
 
@@ -179,6 +183,9 @@ func placesOf(runs []*Result, contender string) []place {
 	var places []place
 	for _, r := range runs {
 		for _, t := range r.Trials {
+			if strings.HasSuffix(t.Point, costingSuffix) {
+				continue // the probes were switched on and off all the time
+			}
 			if at := (place{t.Contender, t.Point}); t.Contender == contender && !slices.Contains(places, at) {
 				places = append(places, at)
 			}

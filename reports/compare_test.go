@@ -381,3 +381,18 @@ func TestWriteIndex(t *testing.T) {
 		}
 	}
 }
+
+func TestPercentOfAWideInterval(t *testing.T) {
+	for _, c := range []struct {
+		ratio *Interval
+		want  string
+	}{
+		{nil, "–"},
+		{&Interval{Center: 0.9, Lo: 0.85, Hi: 0.95}, "-10.0% ±5.0"},
+		{&Interval{Center: 3, Lo: 0.1, Hi: 190}, "0.1× to 1.9e+02×"},
+	} {
+		if got := percent(c.ratio); got != c.want {
+			t.Errorf("%v is shown as %q, want %q", c.ratio, got, c.want)
+		}
+	}
+}

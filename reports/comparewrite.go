@@ -110,9 +110,16 @@ func center(unit quantity.Unit, i *Interval) string {
 }
 
 // percent is a ratio as a change with half its interval's width.
+// spreadMax is the widest interval that is shown as a change and its half width; of
+// a wider one the middle says nothing.
+const spreadMax = 1
+
 func percent(ratio *Interval) string {
 	if ratio == nil {
 		return "–"
+	}
+	if half := (ratio.Hi - ratio.Lo) / 2; half > spreadMax {
+		return fmt.Sprintf("%.2g× to %.2g×", ratio.Lo, ratio.Hi)
 	}
 	return fmt.Sprintf("%+.1f%% ±%.1f", 100*(ratio.Center-1), 50*(ratio.Hi-ratio.Lo))
 }
