@@ -80,8 +80,12 @@ int lru_cache(struct xdp_md *ctx)
 	}
 	u32 len = *(volatile u32 *)&value->len;
 
-	if (len < sizeof(u64) || len > PROJECTION_LEN_MAX ||
-	    bpf_xdp_store_bytes(ctx, sizeof(key), value->data, len))
+	if (len > PROJECTION_LEN_MAX)
+		return XDP_ABORTED;
+	barrier_var(len); /* both bounds apart: kernels to 6.12 lose them in one comparison */
+	if (len < sizeof(u64))
+		return XDP_ABORTED;
+	if (bpf_xdp_store_bytes(ctx, sizeof(key), value->data, len))
 		return XDP_ABORTED;
 	c->answered++;
 	if (!uniform(ctx, sizeof(key), len))
