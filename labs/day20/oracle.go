@@ -51,8 +51,14 @@ func judge(asked *source, records, points map[uint64]stored, theta float64) repo
 // acknowledged holds the source store against what was acknowledged.
 func (o *oracle) acknowledged(asked *source, records map[uint64]stored) {
 	may := asked.allowed()
+	for i := range asked.writers {
+		for _, acked := range asked.writers[i].acked {
+			if acked { // looked at by what its record has become
+				o.result.Checked++
+			}
+		}
+	}
 	for id, a := range may {
-		o.result.Checked++
 		r, there := records[id]
 		fits := !a.acked && !there
 		for _, c := range a.states {
