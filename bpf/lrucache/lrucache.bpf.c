@@ -78,8 +78,9 @@ int lru_cache(struct xdp_md *ctx)
 		c->missed++;
 		return XDP_PASS;
 	}
-	u32 len = *(volatile u32 *)&value->len;
+	u64 len = *(volatile u32 *)&value->len;
 
+	barrier_var(len); /* of all 64 bits: 6.1 doesn't carry bounds over from 32 */
 	if (len > PROJECTION_LEN_MAX)
 		return XDP_ABORTED;
 	barrier_var(len); /* both bounds apart: kernels to 6.12 lose them in one comparison */

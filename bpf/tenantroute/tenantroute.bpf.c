@@ -128,30 +128,41 @@ int route_socket(struct xdp_md *ctx)
 	return action;
 }
 
+/*
+ * Puts a packet into the ring. route() made sure of its length; the verifier wants
+ * to see it, and that of 6.1 each bound by itself and of all 64 bits.
+ */
+static __always_inline int record_packet(struct xdp_md *ctx, const struct handed *handed)
+{
+	struct record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
+	u64 len = handed->packet_len;
+
+	if (!record)
+		return NO_ROOM;
+	record->handed = *handed;
+	barrier_var(len);
+	if (len > PACKET_LEN_MAX)
+		goto discard;
+	barrier_var(len);
+	if (len < sizeof(struct ethernet))
+		goto discard;
+	if (bpf_xdp_load_bytes(ctx, 0, record->packet, len))
+		goto discard;
+	bpf_ringbuf_submit(record, 0);
+	return HANDED;
+discard:
+	bpf_ringbuf_discard(record, 0);
+	return NO_ROOM;
+}
+
 SEC("xdp.frags")
 int route_ring(struct xdp_md *ctx)
 {
 	struct handed handed = {};
 	int outcome = route(ctx, &handed);
 
-	if (outcome == HANDED) {
-		struct record *record = bpf_ringbuf_reserve(&ring, sizeof(*record), 0);
-		u32 len = handed.packet_len;
-
-		if (!record) {
-			outcome = NO_ROOM;
-		} else {
-			record->handed = handed;
-			/* route() made sure of it; the verifier wants to see it. */
-			if (len == 0 || len > PACKET_LEN_MAX ||
-			    bpf_xdp_load_bytes(ctx, 0, record->packet, len)) {
-				bpf_ringbuf_discard(record, 0);
-				outcome = NO_ROOM;
-			} else {
-				bpf_ringbuf_submit(record, 0);
-			}
-		}
-	}
+	if (outcome == HANDED)
+		outcome = record_packet(ctx, &handed);
 	count(outcome);
 	return outcome == HANDED ? XDP_DROP : XDP_PASS; /* the copy is what counts */
 }
