@@ -7,7 +7,6 @@ import (
 	"net"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	surrealdb "github.com/surrealdb/surrealdb.go"
@@ -43,7 +42,6 @@ type trial struct {
 	// a contender that needs more of the writer changes it.
 	statement func(change string) string
 	stat      func(name string, value float64)
-	skipped   atomic.Uint64
 }
 
 // follower ends a way of following; it hands over what it has first.

@@ -175,7 +175,7 @@ func (s *stores) points(ctx context.Context) (map[uint64]stored, error) {
 				return nil, fmt.Errorf("read the vector store back: point %s has the key %q", p.GetId(), key)
 			}
 			vector := p.GetVectors().GetVector()
-			data := vector.GetData()
+			data := vector.GetData() //lint:ignore SA1019 what older servers fill
 			if dense := vector.GetDense(); dense != nil {
 				data = dense.GetData()
 			}

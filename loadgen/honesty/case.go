@@ -129,6 +129,20 @@ type Outcome struct {
 	Invalid  []string        `json:"invalid,omitempty"` // what the generator says against its own run
 }
 
+// ServerWasLate reports that figures are off and that it was the script's server: by
+// its own record, of when requests came and answers left, none is.
+func (o *Outcome) ServerWasLate() bool {
+	off := false
+	for _, f := range o.Figures {
+		off = off || f.Off()
+		if !(math.Abs(f.ErrorLogged) <= ErrorMax) {
+			return false
+		}
+	}
+	_, failed := arrivals.FirstFailed(o.Arrivals)
+	return off && o.Wrong == "" && !failed
+}
+
 // Problem says what is wrong with the outcome, in one line; "" for nothing.
 func (o *Outcome) Problem() string {
 	if o.Wrong != "" {
