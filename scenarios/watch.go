@@ -25,6 +25,7 @@ type watch struct {
 	costing *costing
 	before  usage
 	beganAt time.Time // when before was read
+	probeAt time.Time // when the probes were on
 	err     error
 }
 
@@ -71,14 +72,16 @@ func newWatch(t *trialRun) *watch {
 
 func (w *watch) start() {
 	w.started = true
-	if w.probing() {
-		w.err = w.t.probes.Start(w.t.group.ID)
-		w.probed = w.err == nil
-	}
-	var err error
-	w.before, err = w.t.usage()
+	// First what is read in no time: switching the probes on takes some ten
+	// milliseconds, a tenth of a short trial.
+	w.before, w.err = w.t.usage()
 	w.beganAt = time.Now()
-	w.err = errors.Join(w.err, err, w.sampler.Start())
+	if w.probing() {
+		err := w.t.probes.Start(w.t.group.ID)
+		w.probed, w.probeAt = err == nil, time.Now()
+		w.err = errors.Join(w.err, err)
+	}
+	w.err = errors.Join(w.err, w.sampler.Start())
 	if w.err == nil && w.t.slot.costing && w.t.probes != nil && w.t.group != nil {
 		w.costing, w.err = startCosting(w.t)
 	}
@@ -119,23 +122,32 @@ func (w *watch) stop() {
 	}
 	w.t.missed(append(w.before.unseen, after.unseen...))
 	w.t.judgeMachine(&readings)
-	w.judgeWindow(covered)
+	probed := covered
+	if w.probed {
+		probed -= w.probeAt.Sub(w.beganAt)
+	}
+	w.judgeWindow(covered, probed)
 }
 
 // windowOffMax is by how much of the measured part the readings may miss it, or
 // reach beyond: as other load, it moves what an operation costs by as much.
 const windowOffMax = 0.05
 
-// judgeWindow drops CPU time and counts that are not the measured part's: on a crowded
-// machine this process may be late to read them, and a contender that used no CPU
-// would look cheap.
-func (w *watch) judgeWindow(covered time.Duration) {
+// judgeWindow drops CPU time that is not the measured part's: on a crowded machine
+// this process may be late to read it, and a contender that used no CPU would look
+// cheap. What the probes counted stays, since its distributions are right.
+func (w *watch) judgeWindow(covered, probed time.Duration) {
 	measured := w.t.slot.point.Duration
-	if off := (covered - measured).Abs(); off.Seconds() > windowOffMax*measured.Seconds() {
+	off := func(window time.Duration) bool {
+		return (window - measured).Abs().Seconds() > windowOffMax*measured.Seconds()
+	}
+	if off(covered) {
 		t := w.t.trial
 		t.Resources = reports.Resources{StealNs: t.Resources.StealNs} // absent, see reports
-		t.Kernel, t.KernelCounts = nil, nil
-		w.t.missed([]string{fmt.Sprintf("resources and kernel counts of some trials, as of %s: they were read over %v where %v were measured", w.t.slot, covered.Round(100*time.Microsecond), measured)})
+		w.t.missed([]string{"resources of some trials: this process was late to read them, and they were another time's than the measured one"})
+	}
+	if off(probed) {
+		w.t.missed([]string{"whole counts of the kernel's events in some trials: the probes were on for less than the measured part, so counts per operation are low there; distributions are not"})
 	}
 }
 

@@ -19,12 +19,12 @@ func TestResourcesOfAnotherWindowAreAbsent(t *testing.T) {
 		trial.Kernel = []reports.KernelHistogram{{Probe: "syscall", Count: 3}}
 		run := &trialRun{bench: &bench{}, trial: &trial, slot: slot{contender: "honest", point: &Point{ID: "peak", Duration: 100 * time.Millisecond}}}
 		w := &watch{t: run}
-		w.judgeWindow(c.covered)
+		w.judgeWindow(c.covered, c.covered)
 		perOp := trialMetric(&trial, "cpu_ns_per_op")
-		if math.IsNaN(perOp) != c.absent || (trial.Kernel == nil) != c.absent || trial.Resources.StealNs != 1 {
+		if math.IsNaN(perOp) != c.absent || len(trial.Kernel) != 1 || trial.Resources.StealNs != 1 {
 			t.Errorf("read over %v: %g ns per operation, %d histograms", c.covered, perOp, len(trial.Kernel))
 		}
-		if said := strings.Join(run.unseen, "\n"); strings.Contains(said, "read over") != c.absent {
+		if said := strings.Join(run.unseen, "\n"); strings.Contains(said, "resources of some trials") != c.absent || strings.Contains(said, "whole counts") != c.absent {
 			t.Errorf("read over %v: not measured: %q", c.covered, said)
 		}
 	}
