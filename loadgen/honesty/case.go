@@ -135,7 +135,7 @@ func (o *Outcome) ServerWasLate() bool {
 	off := false
 	for _, f := range o.Figures {
 		off = off || f.Off()
-		if !(math.Abs(f.ErrorLogged) <= ErrorMax) {
+		if f.LoggedNs <= 0 || math.IsNaN(f.Error) || !(math.Abs(f.ErrorLogged) <= ErrorMax) {
 			return false
 		}
 	}

@@ -16,7 +16,7 @@ func TestServerWasLate(t *testing.T) {
 		{"by its record only", 0.01, 0.07, "", false},
 		{"wrong answers", 0.07, 0.01, "an answer too many", false},
 	} {
-		o := Outcome{Wrong: c.wrong, Figures: []Figure{{Error: 0.01}, {Error: c.script, ErrorLogged: c.record}}}
+		o := Outcome{Wrong: c.wrong, Figures: []Figure{{Error: 0.01, LoggedNs: 1}, {Error: c.script, ErrorLogged: c.record, LoggedNs: 1}}}
 		if got := o.ServerWasLate(); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
 		}
