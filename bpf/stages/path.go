@@ -1,7 +1,5 @@
 package stages
 
-import "golang.org/x/sys/unix"
-
 // Stage is a part of a request's latency.
 type Stage uint8
 
@@ -109,11 +107,6 @@ func isTimer(context uint8) bool {
 	return context == Timer || context == TimerSoftirq || context == HrtimerSoftirq
 }
 
-// isSleep tells a wait of which the log lacks the end, but that only a timer ends.
-func isSleep(s *stretch) bool {
-	return !s.woken && (s.call == unix.SYS_NANOSLEEP || s.call == unix.SYS_CLOCK_NANOSLEEP)
-}
-
 // stageOf names a stretch that is walked from its end; startNs is when the
 // request came.
 func stageOf(s *stretch, startNs int64) Stage {
@@ -126,7 +119,7 @@ func stageOf(s *stretch, startNs int64) Stage {
 		return Unexplained
 	}
 	switch {
-	case (isTimer(s.context) || isSleep(s)) && s.flags&(Uninterruptible|IOWait) == 0:
+	case isTimer(s.context) && s.flags&(Uninterruptible|IOWait) == 0:
 		return BlockedSleep
 	case s.flags&IOWait != 0:
 		return BlockedDisk

@@ -1,6 +1,10 @@
 package stages
 
-import "sort"
+import (
+	"sort"
+
+	"golang.org/x/sys/unix"
+)
 
 // state is what a thread does over a stretch of time.
 type state uint8
@@ -105,9 +109,7 @@ func (r *recorder) active(ns int64) {
 // tells for milliseconds of no wake-up and no switch of one CPU (why is not known;
 // docs/RATIONALE.md has what was seen). When the thread went on is known from how
 // long it ran until now, which the scheduler keeps count of without the time that
-// a hypervisor took, and was no later than what it was seen to do. Where the
-// wake-up is missing too, the wait reaches to that moment, a wait for a CPU at its
-// end included.
+// a hypervisor took, and was no later than what it was seen to do.
 func (r *recorder) unseen(now *stretch, e *Event) {
 	at := e.Ns - int64(e.Len-r.ranNs)
 	if r.activeNs != 0 {
@@ -117,18 +119,31 @@ func (r *recorder) unseen(now *stretch, e *Event) {
 		now.state = unknown
 		return
 	}
+	if now.state == blocked {
+		now.unwoken()
+	}
 	r.begin(stretch{startNs: at, state: running})
 }
 
 // overtaken ends a wait whose wake-up came before the switch off the CPU was
-// seen: the thread was runnable all along. Without such a wake-up the log has a
-// hole.
+// seen: the thread was runnable all along. Without such a wake-up the log lacks it.
 func (r *recorder) overtaken(now *stretch) {
-	if !r.isEarly {
-		now.state = unknown
+	if r.isEarly {
+		now.state = runnable
 		return
 	}
-	now.state = runnable
+	now.unwoken()
+}
+
+// unwoken judges a wait of which the log has no wake-up: what it was for is known
+// where nothing but time ends it, and then it counts as long as until the thread
+// ran, a wait for a CPU at its end included.
+func (s *stretch) unwoken() {
+	if s.call != unix.SYS_NANOSLEEP && s.call != unix.SYS_CLOCK_NANOSLEEP {
+		s.state = unknown
+		return
+	}
+	s.woken, s.context = true, Timer
 }
 
 // timelines builds all threads' from a log.
