@@ -118,9 +118,10 @@ type Config struct {
 	Source       Source
 	// OnTick, if set, is called about ten times a second from another goroutine.
 	OnTick func(Tick)
-	// OnMeasure, if set, is called from another goroutine with true when the
+	// OnMeasure, if set, is called on a thread of its own with true when the
 	// measured part begins and with false when it ends, so that others can
-	// measure the same part. A run that ends early leaves calls out.
+	// measure the same part. The thread has real-time priority to be punctual: what
+	// takes long belongs elsewhere. A run that ends early leaves calls out.
 	OnMeasure func(begins bool)
 	// TraceMax is how many answers Result.Traced holds at most, over all
 	// workers; 0 keeps none and costs nothing.

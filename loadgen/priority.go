@@ -38,11 +38,16 @@ func (w *worker) raise() {
 	if w.ordinary {
 		return
 	}
+	w.realtime.on = raiseThread()
+}
+
+// raiseThread makes the calling thread a real-time task, false without the right to.
+func raiseThread() bool {
 	attr := unix.SchedAttr{
 		Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: realtimePriority,
 		Flags: unix.SCHED_FLAG_RESET_ON_FORK, // io_uring's worker threads are ordinary ones
 	}
-	w.realtime.on = unix.SchedSetAttr(0, &attr, 0) == nil
+	return unix.SchedSetAttr(0, &attr, 0) == nil
 }
 
 // lower ends the real-time priority of a worker that left too little of its

@@ -79,21 +79,6 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	return r.result(wallClock() - clock), errors.Join(r.err(), context.Cause(ctx))
 }
 
-// announce calls OnMeasure at both ends of the measured part. What it returns
-// forgoes the calls that are not due yet.
-func (r *runner) announce(measureNs int64) (forgo func()) {
-	if r.cfg.OnMeasure == nil {
-		return func() {}
-	}
-	wait := time.Duration(measureNs - uring.Now())
-	begin := time.AfterFunc(wait, func() { r.cfg.OnMeasure(true) })
-	end := time.AfterFunc(wait+r.cfg.Duration, func() { r.cfg.OnMeasure(false) })
-	return func() {
-		begin.Stop()
-		end.Stop()
-	}
-}
-
 type runner struct {
 	cfg       Config
 	address   ring.Address

@@ -267,10 +267,10 @@ func (t *trialRun) load(ctx context.Context, address string, source loadgen.Sour
 		},
 		OnMeasure: watch.measure, TraceMax: breaking.traceMax(),
 	})
+	watched := watch.result() // first: until then it writes to the trial too
 	if stagesErr := breaking.stop(load); stagesErr != nil {
 		t.invalid(stagesErr.Error())
 	}
-	watched := watch.result()
 	select {
 	case <-t.child.ended:
 		return nil, t.child.failure("ended under load")

@@ -12,21 +12,36 @@ import (
 )
 
 // watch measures the contender and the machine over the measured part of a
-// trial.
+// trial. measure only reads what is read in no time, on loadgen's punctual thread;
+// what takes some ten milliseconds, as switching the probes does, goes on beside it.
 type watch struct {
 	t       *trialRun
 	sampler *machine.Sampler
 	others  strangers
+	beside  sync.WaitGroup
 
-	mu      sync.Mutex
-	started bool
-	stopped bool
-	probed  bool // the probes are on
+	mu     sync.Mutex // of before and after
+	before *reading
+	after  *reading
+
+	begun   chan struct{} // closed: the probes and the sampler are on
+	probed  bool          // the probes are on; like what follows only of the steps beside
+	probeAt time.Time     // since when
 	costing *costing
-	before  usage
-	beganAt time.Time // when before was read
-	probeAt time.Time // when the probes were on
 	err     error
+}
+
+// reading is what the contender has used until a moment.
+type reading struct {
+	usage
+	at  time.Time
+	err error
+}
+
+func (w *watch) read() *reading {
+	r := &reading{at: time.Now()}
+	r.usage, r.err = w.t.usage()
+	return r
 }
 
 // measure is loadgen.Config.OnMeasure.
@@ -34,23 +49,33 @@ func (w *watch) measure(begins bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
-	case w.stopped:
+	case w.after != nil:
 	case begins:
-		w.start()
-	case w.started:
-		w.stop()
+		w.before = w.read()
+		w.beside.Go(w.start)
+	case w.before != nil:
+		w.end()
 	}
+}
+
+// end takes the last reading; w.mu is held.
+func (w *watch) end() {
+	w.after = w.read()
+	w.beside.Go(w.stop)
 }
 
 // result ends what still goes on, and says what failed. It must come before the
 // contender is stopped.
 func (w *watch) result() error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.started && !w.stopped {
-		w.stop()
+	if w.before != nil && w.after == nil {
+		w.end()
 	}
-	w.stopped = true
+	if w.after == nil {
+		w.after = &reading{} // nothing was measured, and nothing is from here on
+	}
+	w.mu.Unlock()
+	w.beside.Wait()
 	select {
 	case <-w.t.child.ended: // it failed the trial, and its processes are gone
 	default:
@@ -67,15 +92,12 @@ func newWatch(t *trialRun) *watch {
 	if t.limits.machine != nil {
 		t.limits.machine(&options)
 	}
-	return &watch{t: t, sampler: machine.NewSampler(options), others: watchStrangers()}
+	return &watch{t: t, sampler: machine.NewSampler(options), others: watchStrangers(), begun: make(chan struct{})}
 }
 
 func (w *watch) start() {
-	w.started = true
-	// First what is read in no time: switching the probes on takes some ten
-	// milliseconds, a tenth of a short trial.
-	w.before, w.err = w.t.usage()
-	w.beganAt = time.Now()
+	defer close(w.begun)
+	w.err = w.before.err
 	if w.probing() {
 		err := w.t.probes.Start(w.t.group.ID)
 		w.probed, w.probeAt = err == nil, time.Now()
@@ -91,18 +113,19 @@ func (w *watch) probing() bool {
 	return w.t.probes != nil && w.t.group != nil && !w.t.slot.costing
 }
 
-// stop takes the last readings and puts them into the trial.
+// stop ends what start began, and puts the readings into the trial.
 func (w *watch) stop() {
-	w.stopped = true
+	<-w.begun
+	covered := w.after.at.Sub(w.before.at)
 	var costErr error
 	if w.costing != nil {
 		costErr = w.costing.finish()
 	}
-	covered := time.Since(w.beganAt)
-	after, err := w.t.usage()
-	err = errors.Join(costErr, err)
 	readings, samplerErr := w.sampler.Stop()
+	probed := covered
+	err := errors.Join(costErr, w.after.err)
 	if w.probed {
+		probed = time.Since(w.probeAt)
 		snapshot, stopErr := w.t.probes.Stop()
 		err = errors.Join(err, stopErr)
 		if stopErr == nil {
@@ -113,19 +136,10 @@ func (w *watch) stop() {
 	if w.err != nil {
 		return
 	}
-	w.t.trial.Resources = after.since(w.before)
+	w.t.trial.Resources = w.after.since(w.before.usage)
 	w.t.trial.Resources.StealNs = readings.StealNs
-	if w.t.workload().Network == NetworkVethInline {
-		// The sender's CPU did the packets' work: what is left would flatter.
-		w.t.trial.Resources.UserNs, w.t.trial.Resources.SystemNs = 0, 0
-		w.t.unsee("CPU time at points on veth-inline: the generator's CPU does the contender's work on packets")
-	}
-	w.t.missed(append(w.before.unseen, after.unseen...))
+	w.t.missed(append(w.before.unseen, w.after.unseen...))
 	w.t.judgeMachine(&readings)
-	probed := covered
-	if w.probed {
-		probed -= w.probeAt.Sub(w.beganAt)
-	}
 	w.judgeWindow(covered, probed)
 }
 
